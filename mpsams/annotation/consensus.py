@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -36,9 +36,14 @@ def merge(maps: Sequence[np.ndarray], method: str) -> np.ndarray:
         raise ValueError(
             f"method {method[:40]!r} for {len(maps)} masks; allowed are {', '.join(MERGES)} for one or more"
         )
-    present = range(1, 1 + max(1, *map(label_maps.largest_label, maps)))
-    votes = {label: [each == label for each in maps] for label in present}
-    return label_maps.combine({label: MERGES[method](found) for label, found in votes.items()}, votes)
+    present = np.flatnonzero(sum(map(label_maps.count, maps))[1:]) + 1
+
+    def merged() -> Iterator[label_maps.Drawn]:
+        for label in map(int, present):
+            masks = [each == label for each in maps]
+            yield label, MERGES[method](masks), np.sum(masks, axis=0, dtype=np.uint8)
+
+    return label_maps.combine(merged(), maps[0].shape)
 
 
 def common_class(given: Iterable[str], allowed: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from mpsams.annotation import (
     class_table,
     coco,
     coco_json,
+    label_maps,
     masks,
     structure_matching,
     structure_tables,
@@ -32,6 +33,7 @@ from mpsams.annotation.structure_matching import StructureMatcher
 from mpsams.annotation.upload import File
 from mpsams.imaging import Scan, UnreadableImage, mask_files, name_matching, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
+from mpsams.imaging.mask_values import LesionMask
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
 MAX_EACH = 32  # masks of one image
@@ -261,7 +263,7 @@ class _Upload:
         """
         if self.matcher is None:
             return (map_xyz > 0).view(np.uint8), set(names)
-        present = np.flatnonzero(np.bincount(map_xyz.ravel())[1:]) + 1
+        present = np.flatnonzero(label_maps.count(map_xyz)[1:]) + 1
         named = {number: name for number, name in enumerate(names, start=1) if name}
         table = self.matcher.table(map(int, present), named, is_named)
         known = {name.casefold() for name in self.matcher.names}
@@ -308,10 +310,10 @@ class _Upload:
                 notes = found.notes if self.matcher is None else found.notes_on_labels
                 self.report.taken += [(self.titles[key], note) for note in notes]
                 folder = next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")
-                map_xyz = found.lesion.view(np.uint8) if found.labels is None or folder else found.labels
-                mask = self._take(map_xyz, [folder] * bool(folder), is_named=False)
-                is_structure = folder and self.matcher is not None and folder.casefold() not in self.classes
-                stem = f"{folder.casefold()}/{stem}" if is_structure else stem  # each of them has a folder
+                map_xyz, structure = self._in_folder(found, folder)
+                map_xyz, labels = self._take(map_xyz, [structure] * bool(structure), is_named=False)
+                mask = map_xyz, labels | ({folder} if folder and not structure else set())
+                stem = f"{structure.casefold()}/{stem}" if structure else stem  # each of them has a folder
                 if stem in read and not np.array_equal(read[stem][0], mask[0]):
                     self._refuse(
                         key,
@@ -323,6 +325,19 @@ class _Upload:
             except UnreadableImage as refusal:
                 self._refuse(key, str(refusal))
         return list(read.values())
+
+    def _in_folder(self, found: LesionMask, folder: str) -> tuple[np.ndarray, str]:
+        """The label map of a mask, and the structure that its folder names, "" for none.
+
+        A folder of a class may have the name of a structure too: of a map with several labels it is the class alone.
+        """
+        is_structure = self.matcher is not None and folder.casefold() in {
+            name.casefold() for name in self.matcher.names
+        }
+        if found.labels is None or (is_structure and folder.casefold() not in self.classes):
+            return found.lesion.view(np.uint8), folder if is_structure else ""
+        is_structure = is_structure and np.count_nonzero(label_maps.count(found.labels)[1:]) < 2
+        return found.lesion.view(np.uint8) if is_structure else found.labels, folder if is_structure else ""
 
 
 def _is_image(file: File, scan: Scan, is_named: bool) -> bool:

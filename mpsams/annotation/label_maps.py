@@ -5,9 +5,11 @@ A voxel has one structure. What is drawn last wins: it takes voxels from other s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+
+Drawn = tuple[int, np.ndarray, np.ndarray]  # label, mask, and votes of each voxel
 
 
 def replace(label_map: np.ndarray, label: int, mask: np.ndarray) -> np.ndarray:
@@ -25,6 +27,12 @@ def add(label_map: np.ndarray, label: int, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, np.uint8(label), label_map)
 
 
+def count(label_map: np.ndarray) -> np.ndarray:
+    """Return the number of voxels of each value, int64 (256,), counted slice by slice to hold little at once."""
+    slices = np.moveaxis(label_map, -1, 0) if label_map.ndim > 2 else [label_map]
+    return sum((np.bincount(each.ravel(order="K"), minlength=256) for each in slices), np.zeros(256, np.int64))
+
+
 def largest_label(label_map: np.ndarray) -> int:
     """Return the largest label in a map; 0 for an empty one."""
     return int(label_map.max(initial=0))
@@ -38,18 +46,14 @@ def renumber(label_map: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
     return table[label_map]
 
 
-def combine(masks: Mapping[int, np.ndarray], votes: Mapping[int, Sequence[np.ndarray]]) -> np.ndarray:
-    """Return a map of bool masks by label, of one shape.
+def combine(drawn: Iterable[Drawn], shape: tuple[int, ...]) -> np.ndarray:
+    """Return a map of structures that are asked for one after the other.
 
-    votes: by label the masks of those who drew it; a voxel in several masks goes to the structure most of them gave it,
-    of two alike to the smaller label. ValueError without masks.
+    drawn: by rising labels a label, its bool mask, and how many drew each voxel, uint8; a voxel in several masks goes
+    to the structure that most drew there, of two alike to the smaller label.
     """
-    if not masks:
-        raise ValueError("no masks; expected at least one")
-    label_map = np.zeros(next(iter(masks.values())).shape, np.uint8)
-    most = np.zeros(label_map.shape, np.uint8)
-    for label in sorted(masks):
-        count = np.stack(votes[label]).sum(axis=0, dtype=np.uint8)
-        wins = masks[label] & ((label_map == 0) | (count > most))
-        label_map[wins], most[wins] = label, count[wins]
+    label_map, most = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    for label, mask, votes in drawn:
+        wins = mask & ((label_map == 0) | (votes > most))
+        label_map[wins], most[wins] = label, votes[wins]
     return label_map

@@ -15,6 +15,7 @@ import numpy as np
 from mpsams.annotation.coco_json import label_of
 from mpsams.imaging import Scan, UnreadableImage
 
+from . import label_maps
 from .structures import MAX_STRUCTURES, Structure, make, safe_name
 
 DATASET_FILE, SIZES_FILE = "dataset.json", "structures.csv"
@@ -61,7 +62,7 @@ def sizes(
     head: their first columns, which say the image. area_mm2 is that of a flat image, volume_ml of others, both "" where
     the spacing is not known.
     """
-    counts, spacing, is_flat = np.bincount(map_xyz.ravel(), minlength=256), scan.spacing(), map_xyz.shape[2] == 1
+    counts, spacing, is_flat = label_maps.count(map_xyz), scan.spacing(), map_xyz.shape[2] == 1
     rows = []
     for one in structures:
         voxels = int(counts[one.label])

@@ -36,7 +36,9 @@ def command(*words: object) -> tuple[int, dict, str]:
         try:
             code = main([str(word) for word in words])
         except SystemExit as end:
-            code = int(end.code or 0)
+            if isinstance(end.code, str):  # Python writes a text to stderr and exits with 1
+                errors.write(f"{end.code}\n")
+            code = 1 if isinstance(end.code, str) else int(end.code or 0)
     return code, report_of(printed.getvalue()), errors.getvalue()
 
 

@@ -80,6 +80,13 @@ def test_the_ways_to_make_one_mask():
             consensus.merge(masks, method)
 
 
+def test_only_labels_that_are_drawn_are_merged(monkeypatch):
+    asked = []
+    monkeypatch.setitem(consensus.MERGES, "union", lambda masks: asked.append(len(masks)) or np.any(masks, axis=0))
+    maps = [np.array([[0, 30], [2, 2]], np.uint8), np.array([[2, 0], [30, 2]], np.uint8)]
+    assert consensus.merge(maps, "union").tolist() == [[2, 30], [2, 2]] and asked == [2, 2]
+
+
 def test_the_class_of_most_readers():
     allowed = ("benign", "malignant")
     assert consensus.common_class(["Benign", "benign", "malignant"], allowed) == "benign"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -189,6 +190,18 @@ def test_changes_of_label_maps():
         assert np.array_equal(masks.unpack(masks.pack(each), each.shape), each)
         assert np.array_equal(protocol.unpack_labels(protocol.pack_labels(each), each.shape), each)
     assert protocol.pack_labels(map_hw > 0) == protocol.pack(map_hw > 0)
+
+
+def test_counting_labels_of_a_volume_holds_a_slice_at_a_time():
+    map_xyz = np.zeros((200, 200, 50), np.uint8)
+    map_xyz[:, :3, 1], map_xyz[5, 5, 49] = 2, 255
+    tracemalloc.start()
+    counts = label_maps.count(map_xyz)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert {int(value): int(counts[value]) for value in np.flatnonzero(counts)} == {0: 1999399, 2: 600, 255: 1}
+    assert len(counts) == 256 and peak < map_xyz.size
+    assert label_maps.count(map_xyz[:, :, 1])[2] == 600 and not label_maps.count(map_xyz[:0])[1:].any()
 
 
 @pytest.mark.parametrize("text", ["0 4|0 4", "0 2 2|4", "4|4", "0 4|", None, "|".join(["4"] * 40)])
