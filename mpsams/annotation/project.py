@@ -15,7 +15,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
@@ -421,9 +421,15 @@ class Project:
             checkpoint.write(about, json.dumps(description | {"version": VERSION}).encode())
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Nobody else of this app does anything with the project meanwhile."""
-        with self._lock:
+    def exclusive(self, with_images: bool = False) -> Iterator[None]:
+        """Nobody else of this app does anything with the project meanwhile.
+
+        with_images: masks are read or written in it; nobody is in the midst of saving one.
+        """
+        with ExitStack() as held:
+            for item in self.items() if with_images else ():
+                held.enter_context(self._image_locks[item.id])
+            held.enter_context(self._lock)
             yield
 
     @contextmanager

@@ -198,15 +198,15 @@ def fill_consensus(
 def measure(first: Project, second: Project, known: dict[tuple, dict[str, object]] | None = None) -> ReaderAgreement:
     """Compare the saved or accepted masks and the classes of the images that are in two projects.
 
-    known: results by image and masks, which are looked up here and added to, so that only masks that changed are
-    compared again.
+    known: results by image, masks and structures, which are looked up here and added to, so that only masks that
+    changed are compared again.
     """
     known = {} if known is None else known
     others = {item.id: item for item in second.items()}
     rows = []
     notes: list[str] = []
-    defined = structures.defined(first)
-    names = [one.name for one in defined] if len(defined) > 1 else []
+    definitions = structures.defined(first), structures.defined(second)
+    names = [one.name for one in definitions[0]] if len(definitions[0]) > 1 else []
     for item in first.items():
         other = others.get(item.id)
         if other is None:
@@ -216,7 +216,7 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
             continue
         measured = NO_MASKS | _columns(names)
         if has_masks:
-            masks = item.id, item.mask, other.mask, tuple(names)
+            masks = item.id, item.mask, other.mask, *definitions
             if masks not in known and _can_be_read(first, item, notes):
                 known[masks] = _compare(first, second, item, names)
             measured = known.get(masks, measured)

@@ -7,6 +7,7 @@ once there are several, so that earlier versions of the app do not open the proj
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from dataclasses import replace as _replace
 from typing import TYPE_CHECKING
@@ -124,13 +125,13 @@ def is_defined(project: Project) -> bool:
 
 
 def define(project: Project, given: Iterable[str | Structure], user: str = "") -> tuple[Structure, ...]:
-    """Set the structures of a project; return them.
+    """Set the structures of a project, and of the projects of other readers in its folder; return them.
 
     given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, and
-    the first names of a project that has defined none are its structures from label 1. ValueError as ``make``; a
-    structure is left out that masks or proposals hold, here or in the projects of other readers.
+    the first names of a project that has defined none are its structures from label 1. Proposals lose the structures
+    that are left out. ValueError as ``make``; a structure is left out that masks hold, here or of other readers.
     """
-    with project.exclusive():
+    with project.exclusive(with_images=True):
         before = defined(project)
         known = before if is_defined(project) else ()
         listed = match(given, known)
@@ -139,14 +140,46 @@ def define(project: Project, given: Iterable[str | Structure], user: str = "") -
             return made
         project.refuse_read_only()
         kept = {one.label for one in (listed if known else made)}
-        for one in before:
-            if one.label not in kept and (count := count_masks(project, one.label)):
+        removed = [one for one in before if one.label not in kept]
+        for one in removed:
+            if count := count_masks(project, one.label):
                 raise ValueError(f"structure {one.name!r} is in {count} mask{'s' * (count > 1)}; remove it there first")
+        if removed:
+            _forget(project, {one.label for one in removed}, user)
         rows = [asdict(one) for one in made]
         if project.has_labels or [one.label for one in made] != [1]:
             project.describe(version=LABELLED_VERSION, **{SETTING: rows})
         project.append_log("configured", user, setting=SETTING, value=rows)
+        for other in _readers(project):
+            with suppress(ValueError):  # a reader has structures of their own that do not go with these
+                define(other, _update(defined(other), before, made), user)
         return made
+
+
+def _update(
+    theirs: tuple[Structure, ...], before: tuple[Structure, ...], made: tuple[Structure, ...]
+) -> list[Structure]:
+    """Return the structures of another reader after those of the first were changed: the same if they were the same,
+    else their own with the new names.
+    """
+    if [(one.label, one.name) for one in theirs] == [(one.label, one.name) for one in before]:
+        return list(made)
+    names = {one.label: one.name for one in made}
+    renamed = {one.name.casefold(): names[one.label] for one in before if one.label in names}
+    return [_replace(one, name=renamed.get(one.name.casefold(), one.name)) for one in theirs]
+
+
+def _forget(project: Project, removed: set[int], user: str) -> None:
+    """Take structures out of the proposals, and out of what checkpoints have learnt."""
+    for item in project.items():
+        map_xyz = project.proposed_labels(item.id) if item.proposal else None
+        if map_xyz is not None and (unwanted := np.isin(map_xyz, list(removed))).any():
+            map_xyz[unwanted] = 0
+            project.propose(item.id, map_xyz, *(item.checkpoint or ("", "")), user=user)
+    learnt = project.setting(LEARNT)
+    if isinstance(learnt, dict) and removed & set(learnt.values()):
+        value = {name: label for name, label in learnt.items() if label not in removed}
+        project.append_log("configured", user, setting=LEARNT, value=value)
 
 
 def safe_name(name: str) -> str:
@@ -170,26 +203,23 @@ def set_learnt(project: Project, name: str, structure: str, user: str = "") -> N
 
 
 def count_masks(project: Project, label: int) -> int:
-    """Return how many images have a structure in their mask or proposal, here or for another reader."""
+    """Return how many images have a structure in their mask, here or of another reader; proposals do not count."""
     found = set()
-    for one in _with_readers(project):
+    for one in (project, *_readers(project)):
         for item in one.items():
-            parts = (
-                one.labels(item.id) if item.mask else None,
-                one.proposed_labels(item.id) if item.proposal else None,
-            )
-            if any(part is not None and (part == label).any() for part in parts):
+            map_xyz = one.labels(item.id) if item.mask else None
+            if map_xyz is not None and (map_xyz == label).any():
                 found.add(item.id)
     return len(found)
 
 
-def _with_readers(project: Project) -> Iterator[Project]:
-    """A project and those of other readers in its folder."""
-    yield project
+def _readers(project: Project) -> Iterator[Project]:
+    """Yield the projects of other readers in the folder of a project, except those that cannot be opened."""
     folder = project.folder / READERS
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if is_project(path):
-            yield project.open_inside(f"{READERS}/{path.name}")
+            with suppress(ValueError):
+                yield project.open_inside(f"{READERS}/{path.name}")
 
 
 def renumber(label_map: np.ndarray, known: Iterable[Structure]) -> tuple[np.ndarray, tuple[Structure, ...]]:

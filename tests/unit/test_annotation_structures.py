@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -156,6 +157,82 @@ def test_a_single_structure_with_another_label_than_one_is_saved_and_accepted(tw
     for _ in views.make_consensus("majority"):
         pass
     assert np.array_equal(views.view("consensus").project.labels(item.id), tumour)
+
+
+def test_a_new_name_reaches_the_readers_and_the_consensus(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    two.save(item.id, organ())
+    views = ReaderViews(two)
+    view = views.join("Clara", False)
+    view.project.save(item.id, organ())
+    before = views.measure(two, view.project)
+    structures.define(two, [Structure("liver", label=1), Structure("mass", label=2), "vessel"], "anne")
+    assert structures.defined(view.project) == structures.defined(two)
+    assert np.array_equal(view.masks(item.id)[0].map_xyz, organ())
+    for _ in views.make_consensus("majority"):
+        pass
+    assert np.array_equal(views.view("consensus").project.labels(item.id), organ())
+    after = views.measure(two, view.project)
+    assert (before.structures["tumour"]["dsc"], after.structures["mass"]["dsc"]) == (1, 1)
+
+
+def test_a_new_name_reaches_a_reader_who_has_structures_of_their_own(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    clara = ReaderViews(two).join("Clara", True).project
+    structures.define(clara, ["tumour", Structure("cyst", label=1), "liver"])
+    clara.save(item.id, organ())
+    structures.define(two, ["liver", Structure("mass", label=2), Structure("vessel", label=3)])
+    assert [(one.label, one.name) for one in structures.defined(clara)] == [(1, "cyst"), (2, "mass"), (3, "liver")]
+    assert np.array_equal(clara.labels(item.id), organ())
+
+
+def test_masks_are_compared_again_after_the_structures_of_one_reader_changed(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    views = ReaderViews(two)
+    clara = views.join("Clara", True).project
+    for one in (two, clara):
+        one.save(item.id, organ())
+    assert views.measure(two, clara).structures["tumour"]["dsc"] == 1
+    structures.define(clara, [Structure("tumour", label=1), Structure("liver", label=2)])
+    assert views.measure(two, clara).structures["tumour"]["dsc"] == 0
+
+
+def test_a_structure_that_is_only_proposed_is_removed_and_leaves_the_proposals(registry, two, tmp_path):  # noqa: F811
+    first, second = (two.add(picture(tmp_path, seed)) for seed in range(2))
+    for one in (first, second):
+        two.propose(one.id, organ(), "a-network", "0", 0.5)
+    structures.set_learnt(two, "a-network", "tumour")
+    two.save(second.id, organ())
+    clara = ReaderViews(two).join("Clara", False).project
+    clara.propose(first.id, organ(), "a-network", "0")
+    with pytest.raises(ValueError, match="'tumour' is in 1 mask;"):
+        structures.define(two, ["liver"])
+    two.save(second.id, (organ() == 1).view(np.uint8))
+    structures.define(two, ["liver", "vessel"])
+    structures.define(two, ["liver", "vessel", "cyst"])
+    assert [one.name for one in structures.defined(two)] == ["liver", "cyst", "vessel"]  # label 2 is another one now
+    for one in (two, clara):
+        assert np.array_equal(one.proposed_labels(first.id), organ() == 1)
+    assert two.item(first.id).checkpoint == ("a-network", "0") and two.item(first.id).priority == 0.5
+    assert structures.of_checkpoint(two, "a-network") == 1
+    two.accept(first.id)
+    assert np.array_equal(two.labels(first.id), organ() == 1)
+
+
+def test_no_mask_is_saved_while_the_structures_change(two, tmp_path, monkeypatch):
+    item = two.add(picture(tmp_path))
+    free, count = [], structures.count_masks
+
+    def count_masks(*given):
+        lock = two._image_locks[item.id]
+        other = Thread(target=lambda: free.append(lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+        return count(*given)
+
+    monkeypatch.setattr(structures, "count_masks", count_masks)
+    structures.define(two, ["liver"])
+    assert free == [False]
 
 
 @pytest.mark.parametrize(
