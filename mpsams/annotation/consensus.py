@@ -36,12 +36,12 @@ def merge(maps: Sequence[np.ndarray], method: str) -> np.ndarray:
         raise ValueError(
             f"method {method[:40]!r} for {len(maps)} masks; allowed are {', '.join(MERGES)} for one or more"
         )
-    present = np.flatnonzero(sum(map(label_maps.count, maps))[1:]) + 1
+    present = np.flatnonzero(np.sum([label_maps.count(each) for each in maps], axis=0)[1:]) + 1
 
     def merged() -> Iterator[label_maps.Drawn]:
         for label in map(int, present):
             masks = [each == label for each in maps]
-            yield label, MERGES[method](masks), np.sum(masks, axis=0, dtype=np.uint8)
+            yield label, MERGES[method](masks), np.asarray(np.sum(masks, axis=0, dtype=np.uint8))
 
     return label_maps.combine(merged(), maps[0].shape)
 

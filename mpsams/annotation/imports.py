@@ -336,7 +336,7 @@ class _Upload:
         }
         if found.labels is None or (is_structure and folder.casefold() not in self.classes):
             return found.lesion.view(np.uint8), folder if is_structure else ""
-        is_structure = is_structure and np.count_nonzero(label_maps.count(found.labels)[1:]) < 2
+        is_structure = is_structure and int(np.count_nonzero(label_maps.count(found.labels)[1:])) < 2
         return found.lesion.view(np.uint8) if is_structure else found.labels, folder if is_structure else ""
 
 
