@@ -34,7 +34,7 @@ def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") 
     is_flat = len(scan.shown()) == 1
     networks = networks if is_flat else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], network_span(scan)
-    with nullcontext() if is_flat else cores.use_all():
+    with nullcontext() if is_flat else cores.all_cores():
         for index, mask_hw in enumerate(geometry.radiological_view(mask_xyz, scan.affine)):
             first, *more = (
                 assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks

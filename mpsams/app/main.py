@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.add_login is not None and options.login is None:
         parser.error("--add-login needs --login FILE, the file to write into")
     configure_logging()
-    cores.use_one_each()
+    cores.limit_to_one_core()
     try:
         if options.add_login is not None:
             add_login(options.login, options.add_login)

@@ -64,7 +64,7 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
         boxes.append(transforms.frame(values_hw, spacing and spacing[1:], scan.modality))
         unit_hw = transforms.to_unit(values_hw, case.span)
         if transforms.has_body(transforms.crop(unit_hw, boxes[-1])):
-            with cores.use_all():
+            with cores.all_cores():
                 for network, probability_nss in zip(networks, found, strict=True):
                     probability_nss[k] = inference.grid_probability(network, unit_hw, boxes[-1])
         yield k + 1, []
