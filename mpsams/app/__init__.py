@@ -4,5 +4,5 @@ import os
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is ever fetched or sent
 os.environ["HF_HUB_OFFLINE"] = "1"
-# before numpy is imported: requests are answered side by side, one core each (``inference.cores``)
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from mpsams.app import gradio_compat  # noqa: E402, F401  before any module of the app imports gradio

@@ -9,9 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpsams.app import import_gradio  # noqa: F401  before anything else imports gradio
-
-# isort: split
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware

@@ -12,13 +12,15 @@ AVAILABLE = torch.get_num_threads()  # all cores, unless the environment (OMP_NU
 
 
 def limit_to_one_core() -> None:
-    """Let PyTorch compute with one core in each thread of this process, but within ``all_cores``.
+    """Let PyTorch, NumPy and SciPy compute with one core in each thread of this process; only within ``all_cores``
+    PyTorch takes more.
 
     For a server that answers several requests side by side: threads of several teams wait for one another, which takes
     more of the processor than the work. The last bit of a probability depends on the number of threads, so it is the
     same whether others are there or not.
     """
     torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")
 
 
 @contextmanager

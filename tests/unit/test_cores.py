@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from threading import Barrier, Thread
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 
 from mpsams import inference
@@ -14,12 +18,14 @@ from mpsams.app import main
 from mpsams.datasets import phantom
 from mpsams.inference import cores, open_case, volumes
 from mpsams.inference.registry import ModelRegistry
+from tests.support.server import ROOT
 
 
 @pytest.fixture(autouse=True)
 def restored():
     before = torch.get_num_threads()
-    yield
+    with threadpoolctl.threadpool_limits(user_api="blas"):
+        yield
     torch.set_num_threads(before)
 
 
@@ -101,10 +107,26 @@ def test_a_whole_volume_is_segmented_with_all_cores(monkeypatch):
 
 def test_the_server_limits_each_request_to_one_core(monkeypatch, tmp_path):
     torch.set_num_threads(2)
+    threadpoolctl.threadpool_limits(2, user_api="blas")
+    assert blas_threads() == {2}
     monkeypatch.setattr(main.listen, "listen", refuse)
     with pytest.raises(SystemExit):
         main.main(["--weights", str(tmp_path)])
-    assert (torch.get_num_threads(), threads_elsewhere()) == (1, 1)
+    assert (torch.get_num_threads(), threads_elsewhere(), blas_threads()) == (1, 1, {1})
+
+
+def test_a_process_that_the_app_starts_inherits_no_number_of_threads():
+    code = "import os; import app; print(*(n for n in os.environ if 'THREADS' in n))"
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def blas_threads() -> set[int]:
+    """The numbers of threads that the libraries of linear algebra use."""
+    return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
 
 
 def refuse(host: str, port: int) -> None:

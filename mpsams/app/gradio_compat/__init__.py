@@ -1,12 +1,15 @@
 """Everything of the app that relies on gradio's internals, tested with the version in requirements.txt.
 
 blocks: the page's Blocks, which check every request. session_state: the state of a browser tab without a copy of the
-page's settings. changed_outputs: the outputs of an event.
-multipart: the parser of uploads. Here: internals that other modules need, as functions.
+page's settings. changed_outputs: the outputs of an event. import_gradio: the import of gradio itself. multipart: the
+parser of uploads. Here: internals that other modules need, as functions.
 """
 
 from __future__ import annotations
 
+from mpsams.app.gradio_compat import import_gradio  # noqa: F401  must come before "import gradio"
+
+# isort: split
 from collections.abc import Mapping
 from pathlib import Path
 
