@@ -277,16 +277,16 @@ def test_slices_come_and_go_with_their_masks_and_their_undo(opened):
     drag(page, [page_point(page, 10, 10), page_point(page, 30, 12)])
     drawn, name = mask_of(page, SHAPE), server.name
     page.mouse.wheel(0, 120)  # at once: the command carries the mask
-    until(lambda: held(page)["key"] == f"{name}/1")
+    until(lambda: held(page)["key"] == f"{name}.1")
     assert [(command["action"], command["key"], command["changed"]) for command in server.commands] == [
-        ("go", f"{name}/0", True)
+        ("go", f"{name}.0", True)
     ] and (server.masks[0] == drawn).all()
     assert not mask_of(page, SHAPE).any() and page.locator("[data-part=slice]").inner_text() == "2 / 3"
     page.keyboard.press("PageDown")
-    until(lambda: held(page)["key"] == f"{name}/2")
+    until(lambda: held(page)["key"] == f"{name}.2")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowUp")
-    until(lambda: held(page)["key"] == f"{name}/0")
+    until(lambda: held(page)["key"] == f"{name}.0")
     assert (mask_of(page, SHAPE) == drawn).all()
     page.keyboard.press("Control+z")
     assert not mask_of(page, SHAPE).any()

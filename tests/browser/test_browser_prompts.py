@@ -228,6 +228,21 @@ def test_following_through_the_volume_can_be_stopped(opened, way):  # noqa: F811
     assert len(prompts(server, "propagate_all")) == before and not page.wrong
 
 
+def test_following_goes_on_while_another_slice_is_shown(opened):  # noqa: F811
+    server = Server([RAMP, RAMP, RAMP], prompts=True, rounds=10**6)
+    page = opened(server)
+    page.locator("[data-action=propagate_all]").click()
+    page.get_by_text("Slice 2 of 3. Esc stops.").wait_for()
+    page.keyboard.press("PageDown")
+    until(lambda: server.at == 1)
+    before = len(prompts(server, "propagate_all"))
+    until(lambda: len(prompts(server, "propagate_all")) > before + 2)
+    assert page.locator("[data-action=stop_following]").is_visible()
+    page.keyboard.press("Escape")
+    page.get_by_text("Stopped. Slice 2 of 3.").wait_for()
+    assert not page.wrong
+
+
 def test_without_a_network_for_prompts_the_tools_are_not_shown(opened):  # noqa: F811
     page = opened(Server([RAMP]))
     assert not page.locator("[data-tool=box]").is_visible() and not page.locator("[data-tool=point]").is_visible()

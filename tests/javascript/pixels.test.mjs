@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import test from 'node:test';
 
 const source = fs.readFileSync(new URL('../../mpsams/app/static/pixels.js', import.meta.url), 'utf8');
-const names = ['MASK', 'HAND', 'MARKS', 'unpack', 'pack', 'union_box', 'clip_box', 'capsule', 'polygon', 'fill', 'push_step', 'apply_step', 'load_slice', 'whole', 'pack_labels', 'label_of', 'replace_mask'];
+const names = ['MASK', 'HAND', 'LESION', 'STROKE', 'MARKS', 'stroke_of', 'unpack', 'pack', 'union_box', 'clip_box', 'capsule', 'polygon', 'fill', 'push_step', 'apply_step', 'load_slice', 'whole', 'pack_labels', 'label_of', 'replace_mask'];
 const open = () => Function(`${source}; return {${names.join(', ')}, slice: () => slice_view, choose: label => { structure = label; }};`)();
 
 const sent = (width, height, mask = String(width * height)) => ({key: 'a:0', width, height, aspect: 1, mask, proposal: null, truth: null});
@@ -135,4 +135,23 @@ test('a mask of the server takes what the hand drew of other structures, and lea
     page.push_step(page.whole());
     page.replace_mask('0 1 3|1 2 1', {}, 2);  // structure 2 was found on the second and third pixel
     assert.deepEqual(Array.from(page.slice().px, page.label_of), [1, 2, 2, 2]);
+});
+
+test('what a scribble took from another structure, the next one gives back', () => {
+    const page = loaded(4, 1, '4');
+    page.capsule({x: .5, y: .5}, {x: 2.5, y: .5}, 1, page.MARKS.brush);
+    page.push_step(page.whole());
+    page.replace_mask('0 1 3|1 2 1', {}, 2);
+    page.replace_mask('0 2 2|2 1 1', {}, 2);
+    assert.deepEqual(Array.from(page.slice().px, page.label_of), [1, 1, 2, 0]);
+});
+
+test('scribbles are of the structure that was chosen when they were drawn', () => {
+    const page = loaded(4, 1, '4'), of = label => page.pack(page.LESION | page.STROKE, page.stroke_of(page.LESION, label));
+    page.capsule({x: .5, y: .5}, {x: .5, y: .5}, 1, page.MARKS.lesion);
+    page.choose(2);
+    page.capsule({x: 2.5, y: .5}, {x: 3.5, y: .5}, 1, page.MARKS.lesion);
+    assert.deepEqual([of(1), of(2), page.pack(page.LESION)], ['0 1 3', '2 2', '0 1 1 2']);
+    page.capsule({x: 3.5, y: .5}, {x: 3.5, y: .5}, 1, page.MARKS.brush);
+    assert.deepEqual(Array.from(page.slice().px, page.label_of), [0, 0, 0, 2]);
 });

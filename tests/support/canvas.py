@@ -54,7 +54,7 @@ class Server:
         ).encode()
 
     def key(self) -> str:
-        return f"{self.name}/{self.at}"
+        return f"{self.name}.{self.at}"
 
     def state(self) -> protocol.State:
         has_proposal, following = self.proposal is not None, self.rounds > 0
@@ -66,7 +66,7 @@ class Server:
         return protocol.Reply(turn, self.key(), self.state(), slice_view=self.slice_view()).encode()
 
     def act(self, command: dict) -> str:
-        name, _, index = command["key"].rpartition("/")
+        name, _, index = command["key"].rpartition(".")
         if name != self.name:  # what was left unsaved by the test before
             return protocol.Reply(
                 command["request_id"], command["key"], self.state(), saved="disk" if self.status else "memory"

@@ -1,9 +1,11 @@
 // The pixels of the slice on screen: what is drawn, its run lengths, the shapes that draw, and the steps that can be undone.
 const MASK = 1, HAND = 2, LESION = 4, GROUND = 8;  // bits of a pixel: drawn, touched by hand, scribbled as lesion, as background
 const SHIFT = 4, LABEL = 31 << SHIFT;  // and, where it is drawn, the label of its structure less 1
+const STROKE_SHIFT = 9, STROKE = 31 << STROKE_SHIFT;  // where it is scribbled, that of the structure scribbled for
 let structure = 1;  // label of the one that is chosen
-const label_of = bits => (bits & MASK ? (bits >> SHIFT) + 1 : 0);
+const label_of = bits => (bits & MASK ? ((bits & LABEL) >> SHIFT) + 1 : 0);
 const bits_of = label => (label ? MASK | (label - 1) << SHIFT : 0);
+const stroke_of = (bit, label) => bit | (label - 1) << STROKE_SHIFT;
 const with_label = (bits, label) => bits & ~(MASK | LABEL) | bits_of(label);
 const STEPS = 500, ROOM = 64e6;  // of undo: how many, and bytes in all
 let slice_view = null;
@@ -149,8 +151,8 @@ const discard_stroke = box => {
 const MARKS = {
     brush: bits => with_label(bits, structure) | HAND,
     eraser: bits => (bits & MASK && label_of(bits) !== structure ? bits : with_label(bits, 0) | HAND),
-    lesion: bits => bits & ~GROUND | LESION,
-    background: bits => bits & ~LESION | GROUND,
+    lesion: bits => bits & ~(GROUND | STROKE) | stroke_of(LESION, structure),
+    background: bits => bits & ~(LESION | STROKE) | stroke_of(GROUND, structure),
 };
 // A round brush drawn from a to b. A pixel is marked when its centre lies within half the size of the line between them, in
 // widths of a pixel as seen on screen; and so is each pixel that the line runs through, which alone counts for size 1.
@@ -249,7 +251,7 @@ const fill = (x, y, erase) => {
 // scribbled: also the step of the scribble, with which it is undone. Steps are differences, so their order does not matter.
 const replace_mask = (text, scribbled, label = structure) => {
     const {px, width, height} = slice_view, next = unpack_labels(text, width, height), is_own = bits => bits & HAND && [0, label].includes(label_of(bits));
-    for (let k = 0; k < px.length; k++) if (!scribbled) px[k] = bits_of(next[k]); else if (!is_own(px[k])) px[k] = with_label(px[k], next[k]);
+    for (let k = 0; k < px.length; k++) if (!scribbled) px[k] = bits_of(next[k]); else if (!is_own(px[k])) px[k] = with_label(px[k], next[k]) & (label_of(px[k]) === next[k] ? ~0 : ~HAND);
     const step = push_step(whole()), {undo} = slice_view, at = undo.indexOf(scribbled);
     if (!step || at < 0) return;
     step.gesture = scribbled.gesture ||= {};

@@ -86,13 +86,13 @@ const fill_region = (point, erase) => {
     const box = fill(x, y, erase);
     typeof box === 'string' ? note(box) : finish_step(box);
 };
-const wipe = bits => {
-    for (let k = 0; k < slice_view.px.length; k++) slice_view.px[k] &= ~bits;
+const wipe_strokes = () => {
+    slice_view.px.forEach((bits, k, px) => { px[k] = bits & ~(LESION | GROUND | STROKE); });
     finish_step(whole());
 };
 // Remove the chosen structure and the strokes; the others stay.
 const wipe_structure = () => {
-    slice_view.px.forEach((bits, k, px) => { px[k] = (label_of(bits) === structure || !label_of(bits) ? with_label(bits, 0) & ~HAND : bits) & ~(LESION | GROUND); });
+    slice_view.px.forEach((bits, k, px) => { px[k] = (label_of(bits) === structure || !label_of(bits) ? with_label(bits, 0) & ~HAND : bits) & ~(LESION | GROUND | STROKE); });
     finish_step(whole());
 };
 // The scribble whose step is the last one is not sent, or its reply is not shown.

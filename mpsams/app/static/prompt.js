@@ -13,7 +13,8 @@ const marks_of = ({gestures}) => {
     return {box: of('box').at(-1) || null, positive: of('positive'), negative: of('negative')};
 };
 // An untouched proposal of the structure gives way to the first object; whatever a person made stays beside it.
-const base_mask = () => pack_labels(slice_view.proposal && !slice_view.added && !slice_view.removed ? structure : undefined);
+const is_as_proposed = label => Boolean(slice_view.proposal) && slice_view.px.every((bits, k) => (label_of(bits) === label) === (slice_view.proposal[k] === label));
+const base_mask = label => pack_labels(is_as_proposed(label) ? label : undefined);
 const gesture = (kind, value) => {
     if (!current() || kind === 'box') object = {key: slice_view.key, gestures: [], base: null, structure};
     if (kind === 'negative' && !object.gestures.length) { object = null; return note('Draw a box around the object or click on it first.', true); }
@@ -30,7 +31,7 @@ const request_prompt = mine => {
 };
 // The parts of a command about an object, made when it is sent: the mask before the object is known only then.
 const prompt_parts = mine => {
-    mine.base ??= base_mask();
+    mine.base ??= base_mask(mine.structure);
     return {...marks_of(mine), base: mine.base};
 };
 const pop_gesture = mine => {

@@ -41,13 +41,13 @@ const request = (action, params = {}) => {
         params = {slice};
     } else if (leaving() || queue.some(command => LEAVING.includes(command.action))) return;
     queue = queue.filter(command => command.action !== action && command.action !== 'save');
-    queue.push({action, ...params});
+    queue.push({structure, action, ...params});
     send();
 };
 const send = () => {
     if (in_flight || !slice_view || applying) return status();
     if (unsent.length && !save_timer) return start_command({action: 'save', ...unsent[0]});
-    const command = queue.shift();
+    const command = queue.shift() || (following && state.propagating ? {action: 'propagate_all', resume: true} : null);
     if (command) start_command(command);
     else if (has_pending() && !save_timer) schedule_save();
     status();
@@ -73,7 +73,7 @@ const send_attempt = () => {
     delete command.version;
     delete command.step_of_undo;
     if (action === 'prompt') Object.assign(command, in_flight.prompt ||= prompt_parts(command.object), {object: undefined});
-    if (action === 'scribble') Object.assign(command, {lesion: pack(LESION), background: pack(GROUND)});
+    if (action === 'scribble') Object.assign(command, Object.fromEntries([['lesion', LESION], ['background', GROUND]].map(([name, bit]) => [name, pack(bit | STROKE, stroke_of(bit, in_flight.command.structure))])));
     in_flight.timer = setTimeout(on_timeout, Number(root.dataset.patience));
     trigger('act', command);
     status();
@@ -169,9 +169,9 @@ const apply_reply = async words => {
     } finally {
         if (mine) finish_command(reply.request_id);
     }
-    const stopped = mine && mine.command.action === 'propagate_all' && !following, go_on = following && !reply.error && state.propagating;
+    const followed = mine && mine.command.action === 'propagate_all', stopped = followed && !following;
     if (fresh && (reply.error || reply.message)) note(stopped ? `Stopped. ${reply.message}`.replace(' Esc stops.', '') : reply.error || reply.message, Boolean(reply.error));
-    if (mine && mine.command.action === 'propagate_all') go_on ? request('propagate_all', {resume: true}) : stop_following();
+    if (followed && (reply.error || !state.propagating)) stop_following();
     if (!mine || !mine.changed || reply.saved) return;
     if (reply.error) return mark_rejected(mine.key, mine.versions.get(reply.request_id));
     failures++;
@@ -200,6 +200,7 @@ const open_slice = async reply => {
     if (slice_view) store_slice();
     saved_words = '';
     queue = queue.filter(command => command.action === 'go');
+    if (slice_view && image_of(slice_view) !== image_of(reply.slice_view)) stop_following();
     load_slice(reply.slice_view, codes);
     state = reply.state;
     open_polygon = [];

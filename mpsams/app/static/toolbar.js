@@ -114,7 +114,7 @@ const ACTIONS = {
     in: () => zoom(1.25), out: () => zoom(.8),
     plus: () => { tool.minus = false; controls(); }, minus: () => { tool.minus = true; controls(); },
     exact: () => toggle('exact'), hide: () => toggle('hidden'), outline: () => toggle('outline'), dashes: () => toggle('proposal'), readers: () => toggle('readers'), truth: () => toggle('truth'),
-    strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(wipe_structure), structures: edit_structures,
+    strokes: if_editable(wipe_strokes), clear: if_editable(wipe_structure), structures: edit_structures,
     accept: finish_image('accept', {empty: false}), empty: finish_image('accept', {empty: true}), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
     back: step(-1), on: step(1), below: if_editable(() => request('copy', {step: -1})), over: if_editable(() => request('copy', {step: 1})),
     interpolate: if_editable(() => request('interpolate')), propagate_all: if_editable(follow), stop_following, undo_slices: if_editable(() => request('undo_slices')),
