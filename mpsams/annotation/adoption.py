@@ -57,8 +57,8 @@ def promote(project: Project, run: Run, user: str = "") -> Path:
                 "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]},
             }
             row |= {"items": result.learned, "holdout": result.images, "manually_edited": result.manually_edited}
-            if "structure" in plan:
-                structures.set_learnt(project, target.stem, plan["structure"], user)
+            if (structure := learnt_structure(project, plan)) is not None:
+                structures.set_learnt(project, target.stem, structure.label, user)
             project.append_log("learned", user, **row, before=result.before, after=result.after)
         return target
 
@@ -84,6 +84,17 @@ def number(name: str) -> int:
     """Return the number of a retrained checkpoint by its name, from 1; 0 for another checkpoint."""
     found = _NUMBERED.fullmatch(name)
     return int(found[1]) if found else 0
+
+
+def learnt_structure(project: Project, plan: dict) -> structures.Structure | None:
+    """Return the structure that a run learns, as it is defined now; None for all of them, or one that was removed.
+
+    plan: of the run; an older one has the structure's name only.
+    """
+    defined = structures.defined(project)
+    if "structure_label" in plan:
+        return next((one for one in defined if one.label == plan["structure_label"]), None)
+    return structures.find(defined, plan.get("structure", ""))
 
 
 def _name(project: Path, plan: dict) -> str:

@@ -11,6 +11,7 @@ import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, res
 from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.annotation.reader_views import ReaderView
 from mpsams.imaging import Scan
+from mpsams.inference import Network, open_case
 from mpsams.inference import case as _case
-from mpsams.inference import open_case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
@@ -145,9 +146,8 @@ class ImageLoader:
     def _open(self, case: Case, user: str, token: str = "") -> OpenImage:
         """Open an image with its saved mask, else its proposal, else an empty mask. token: "" makes a new one."""
         self._reserve_memory(case)
-        name = assist.default_model(self.registry, case.modality)
-        network = None if name is None else self.registry.network(name)
-        image = OpenImage(token or secrets.token_hex(16), case.title, case, network, empty_map(case.scan))
+        network, structure = self._network(case)
+        image = OpenImage(token or secrets.token_hex(16), case.title, case, network, structure, empty_map(case.scan))
         if case.item:
             project = self._item_project
             if (
@@ -161,7 +161,6 @@ class ImageLoader:
                 except OSError as error:  # the image can be shown all the same
                     self._warning = NO_PROPOSAL.format(disk.as_sentence(error))
             mask_xyz, image.proposal_xyz = project.labels(case.item), self._proposal(case.item, case.scan)
-            image.network_structure = 1 if name is None else structures.of_checkpoint(project, name)
             item = project.item(case.item)  # as it is after a damaged mask was found
             start_xyz = image.proposal_xyz if mask_xyz is None else mask_xyz
             if start_xyz is not None:
@@ -194,6 +193,13 @@ class ImageLoader:
             proposal_xyz[:] = consensus.merge(found, "majority")
         return proposal_xyz
 
+    def _network(self, case: Case) -> tuple[Network | None, Callable[[], int]]:
+        """Return the network that proposes for a case, if any, and a function that returns its structure's label."""
+        name = assist.default_model(self.registry, case.modality)
+        if name is None or self.project is None or not case.item:
+            return None if name is None else self.registry.network(name), lambda: 1
+        return self.registry.network(name), partial(structures.of_checkpoint, self.project, name)
+
     def _start(self, item: Item) -> str:
         """Return the first 8 digits of the sha256 of the mask an image is opened with, zeros without one; for each
         other reader different ones.
@@ -218,8 +224,7 @@ class ImageLoader:
         case = case or self._reopen(compressed)
         self._reserve_memory(case)
         image = restore(compressed, case)
-        name = assist.default_model(self.registry, case.modality)
-        image.network = None if name is None else self.registry.network(name)
+        image.network, image.network_structure = self._network(case)
         image.proposal_xyz = self._proposal(compressed.item, case.scan) if compressed.item else None
         self.images.add(image)
         return image

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -44,22 +44,22 @@ class OpenImage:
 
     token: its name in the keys of its slices, never used for another image or mask; the project's log has it too. case:
     as last seen on screen. mask_xyz: label map, all slices. proposal_xyz: the proposed mask; None if each slice asks
-    the network. network_structure: label of the structure that the network proposes. sha256: of the mask's file that
-    this one was made from, "" for none. is_dirty: True if the mask is not saved yet. seconds: worked and not yet
-    logged. command_id: of the command being handled, for the log. edited: the slices (plane, index, label of the
-    structure) that a person drew on. truth_copy: the mask that was given away as the truth. history: what was done, as
-    lines of a project's log, for an image without a project. last_change: of the last command on several slices, its
-    plane and, by slice, the mask before and after it as bits. propagation: through the volume, as far as it has come;
-    None where another command on several slices came after it.
+    the network. network_structure: returns the label of the structure that the network proposes, which may change.
+    sha256: of the mask's file that this one was made from, "" for none. is_dirty: True if the mask is not saved yet.
+    seconds: worked and not yet logged. command_id: of the command being handled, for the log. edited: the slices
+    (plane, index, label of the structure) that a person drew on. truth_copy: the mask that was given away as the truth.
+    history: what was done, as lines of a project's log, for an image without a project. last_change: of the last
+    command on several slices, its plane and, by slice, the mask before and after it as bits. propagation: through the
+    volume, as far as it has come; None where another command on several slices came after it.
     """
 
     token: str
     title: str
     case: Case
     network: Network | None
+    network_structure: Callable[[], int]
     mask_xyz: np.ndarray
     proposal_xyz: np.ndarray | None = None
-    network_structure: int = 1
     sha256: str = ""
     is_dirty: bool = False
     seconds: float = 0.0
@@ -126,7 +126,7 @@ class OpenImage:
             return geometry.radiological_view(self.proposal_xyz, self.case.scan.affine, plane)[index]
         if self.network is None:
             return None
-        return self.context(plane, index).proposal_hw * np.uint8(self.network_structure)
+        return self.context(plane, index).proposal_hw * np.uint8(self.network_structure())
 
     def truth(self, plane: str, index: int) -> np.ndarray | None:
         """Return the true mask of a slice, bool (H, W), or None."""

@@ -122,7 +122,7 @@ def prepare(
             "held_back": sorted(there & kept - learned),
             "changed": sorted(there & edited_items(rows)),
             "made": log.now(),
-        } | ({"structure": structure.name} if structure else {})
+        } | ({"structure": structure.name, "structure_label": structure.label} if structure else {})
         write(run.folder / PLAN, plan)
     except BaseException:
         own.close()

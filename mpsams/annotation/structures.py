@@ -194,12 +194,11 @@ def of_checkpoint(project: Project, name: str) -> int:
     return label if label in known else known[0]
 
 
-def set_learnt(project: Project, name: str, structure: str, user: str = "") -> None:
-    """Note the structure that a checkpoint has learnt, by its name; one that is not defined any more is not noted."""
-    if (found := find(defined(project), structure)) is not None:
-        learnt = project.setting(LEARNT)
-        value = {**(learnt if isinstance(learnt, dict) else {}), name: found.label}
-        project.append_log("configured", user, setting=LEARNT, value=value)
+def set_learnt(project: Project, name: str, label: int, user: str = "") -> None:
+    """Note the label of the structure that a checkpoint has learnt."""
+    learnt = project.setting(LEARNT)
+    value = {**(learnt if isinstance(learnt, dict) else {}), name: label}
+    project.append_log("configured", user, setting=LEARNT, value=value)
 
 
 def count_masks(project: Project, label: int) -> int:

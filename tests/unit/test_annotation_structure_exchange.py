@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mpsams.annotation import (
+    adoption,
     assist,
     classes,
     masks,
@@ -310,13 +311,31 @@ def test_one_structure_is_learnt_and_its_network_proposes_it(registry, tmp_path,
         assert len(stored) == retraining.MIN_ACCEPTED
         assert all(np.array_equal(one, 255 * (organ() == 2)[:, :, 0].T) for one in stored)
         assert structures.of_checkpoint(project, name) == 1
-        structures.set_learnt(project, name, plan["structure"])
         structures.define(project, [Structure("liver", label=1), Structure("mass", label=2)])
+        structures.set_learnt(project, name, adoption.learnt_structure(project, plan).label)
         assert structures.of_checkpoint(project, name) == 2
         item = project.add(picture(tmp_path, 99), "ultrasound")
         monkeypatch.setattr(assist, "THRESHOLD", 0.0)  # above which the untrained network marks something
         proposals.propose(project, registry, item.id)
         assert {2} <= set(np.unique(project.proposed_labels(item.id))) <= {0, 2}
+
+
+@pytest.mark.parametrize(
+    "plan, name",
+    [
+        ({"structure": "tumour", "structure_label": 2}, "mass"),
+        ({"structure": "Liver"}, "liver"),  # of a plan that an earlier version wrote
+        ({"structure": "tumour"}, None),
+        ({"structure": "liver", "structure_label": 5}, None),
+        ({}, None),
+    ],
+)
+def test_the_structure_that_a_run_learns_is_found_by_its_label_or_else_its_name(tmp_path, plan, name):
+    with Project(tmp_path / "project") as project:
+        structures.define(project, ["liver", "tumour"])
+        structures.define(project, ["liver", Structure("mass", label=2)])
+        found = adoption.learnt_structure(project, plan)
+        assert name == (None if found is None else found.name)
 
 
 def test_a_volume_of_a_project_is_learnt_by_structure(filled, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams.annotation import label_maps, masks, protocol, structures
+from mpsams.annotation import assist, label_maps, masks, protocol, structures
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.session import AnnotationSession
@@ -201,7 +201,7 @@ def test_a_structure_that_is_only_proposed_is_removed_and_leaves_the_proposals(r
     first, second = (two.add(picture(tmp_path, seed)) for seed in range(2))
     for one in (first, second):
         two.propose(one.id, organ(), "a-network", "0", 0.5)
-    structures.set_learnt(two, "a-network", "tumour")
+    structures.set_learnt(two, "a-network", 2)
     two.save(second.id, organ())
     clara = ReaderViews(two).join("Clara", False).project
     clara.propose(first.id, organ(), "a-network", "0")
@@ -324,6 +324,19 @@ def test_proposals_are_taken_as_the_chosen_structure(registry, two, tmp_path):  
     tab.send("save", map_hw)
     tab.send("proposal", structure=2)
     assert np.array_equal(tab.mask == 2, proposed_hw) and np.array_equal(tab.mask == 1, map_hw == 1)
+
+
+def test_a_proposal_for_an_open_volume_is_of_the_structure_that_its_network_has_learnt_since(
+    registry, two, tmp_path, monkeypatch
+):  # noqa: F811
+    monkeypatch.setattr(assist, "THRESHOLD", 0.0)  # above which the untrained network marks something
+    item = two.add(made_volumes.save(tmp_path / "body.nii.gz", made_volumes.body(0)[0], "RAS"), "ct")
+    tab = Page(registry, two)
+    tab.open(item.id)
+    image = tab.session.image
+    assert {1} <= set(np.unique(image.proposal("axial", 3))) <= {0, 1}
+    structures.set_learnt(two, assist.default_model(registry, "ct"), 2)
+    assert {2} <= set(np.unique(image.proposal("axial", 3))) <= {0, 2}
 
 
 def test_an_empty_proposal_clears_the_chosen_structure_alone(registry, two, tmp_path):  # noqa: F811

@@ -21,10 +21,11 @@ from PIL import Image
 
 from benchmarks import corrections as benchmark
 from mpsams import checkpoint, datasets, inference, metrics, splits
-from mpsams.annotation import adoption, assist, log, proposals, retraining, retraining_run
+from mpsams.annotation import adoption, assist, log, proposals, retraining, retraining_run, structures
 from mpsams.annotation.project import Project
 from mpsams.annotation.retraining_run import Run
-from mpsams.app.annotate.retrain_panel import RetrainPanel, describe_result
+from mpsams.annotation.structures import Structure
+from mpsams.app.annotate.retrain_panel import RetrainPanel, choose_structure, describe_result
 from mpsams.app.session import Session
 from mpsams.datasets import phantom
 from mpsams.inference import network_names
@@ -646,6 +647,17 @@ def test_the_page_begins_watches_and_cancels(folder, weights, section):
         teach._cancel()
     text, there = shown(teach)
     assert "cancelled; nothing has changed" in text and there == {"start"}
+
+
+def test_the_structure_to_learn_is_chosen_by_its_label(tmp_path):
+    with Project(tmp_path / "project") as project:
+        assert choose_structure(project, 2) is None  # of one that was removed, a single one is left
+        structures.define(project, ["liver", "tumour"])
+        structures.define(project, ["liver", Structure("mass", label=2)])
+        chosen = [choose_structure(project, label).name for label in (None, 1, 2)]
+        assert chosen == ["liver", "liver", "mass"]
+        with pytest.raises(ValueError, match="was removed meanwhile; allowed are liver, mass"):
+            choose_structure(project, 3)
 
 
 def test_an_untouched_proposal_of_another_network_is_made_anew(folder, weights, section, pictures, tmp_path):

@@ -84,8 +84,10 @@ class RetrainPanel:
             used, verdict = adoption.in_use_of(self.project.folder, run) is not None, run.evaluation()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
-            learnt = retraining_run.read(run.folder / retraining_run.PLAN).get("structure")
-            about = f"Structure {escape(str(learnt))}: " if learnt else ""
+            plan = retraining_run.read(run.folder / retraining_run.PLAN)
+            learnt = adoption.learnt_structure(self.project, plan)
+            name = learnt.name if learnt else str(plan.get("structure", ""))  # of one that was removed as well
+            about = f"Structure {escape(name)}: " if name else ""
             notes = [html.note(about + describe_result(verdict), "info" if verdict.better else "warning")]
         elif progress is not None:
             notes = [html.note(escape(f"The last time: {progress.words}."), "warning")]
@@ -99,10 +101,10 @@ class RetrainPanel:
                     )
                 )
             )
-        names = [one.name for one in structures.defined(self.project)]
+        choices = [(one.name, one.label) for one in structures.defined(self.project)]
         return {
             self.status: "".join(notes),
-            self.structure: gr.Dropdown(names, visible=len(names) > 1 and not running),
+            self.structure: gr.Dropdown(choices, visible=len(choices) > 1 and not running),
             self.start: gr.Button(
                 visible=not running,
                 interactive=count >= retraining.MIN_ACCEPTED,
@@ -123,11 +125,12 @@ class RetrainPanel:
         on_event(self.clock.tick, self.update, [], self.outputs)
         self.session.on_case(lambda case: self.update(), [], self.outputs)
 
-    def _start(self, chosen: str | None = None) -> dict:
+    def _start(self, chosen: int | None = None) -> dict:
         def begin(project: Project) -> None:
-            name, defined = self._begins_from(), structures.defined(project)
-            structure = (structures.find(defined, chosen or "") or defined[0]) if len(defined) > 1 else None
-            retraining.start(project.folder, self.registry.path(name), name, structure=structure)
+            name = self._begins_from()
+            retraining.start(
+                project.folder, self.registry.path(name), name, structure=choose_structure(project, chosen)
+            )
 
         return self._done(begin)
 
@@ -160,6 +163,21 @@ class RetrainPanel:
         except (ValueError, OSError) as error:
             raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
         return self.update()
+
+
+def choose_structure(project: Project, label: int | None) -> structures.Structure | None:
+    """Return the structure to learn by its label, the first without a choice; None where a project has a single one.
+
+    ValueError: it was removed.
+    """
+    defined = structures.defined(project)
+    if len(defined) == 1:
+        return None
+    found = next((one for one in defined if label in (None, one.label)), None)
+    if found is None:
+        names = ", ".join(one.name for one in defined)
+        raise ValueError(f"the structure that you chose was removed meanwhile; allowed are {names}")
+    return found
 
 
 def author(typed: str) -> str:
