@@ -44,7 +44,7 @@ def _copy(session: AnnotationSession, command: Command) -> str:
     if not 0 <= source < here.slices:
         raise ValueError(f"there is no slice {source + 1}; there are 1 to {here.slices}")
     source_hw = here.image.mask(here.plane, source) == command.structure
-    copied_hw = label_maps.replace(here.mask_hw, command.structure, source_hw)
+    copied_hw = label_maps.replace_free(here.mask_hw, command.structure, source_hw)
     return _reply_with_mask(session, here, copied_hw, f"Copied from slice {source + 1}.")
 
 
@@ -53,7 +53,7 @@ def _proposal(session: AnnotationSession, command: Command) -> str:
     proposal_hw = here.image.proposal(here.plane, here.index)
     if proposal_hw is None:
         raise ValueError("there is no proposal for this image")
-    if len(np.unique(proposal_hw[proposal_hw > 0])) < 2:  # of one structure, which may be any; others stay
+    if len(here.image.proposed_labels) < 2:  # of one structure, which may be any; others stay
         proposal_hw = label_maps.replace(here.mask_hw, command.structure, proposal_hw > 0)
     return _reply_with_mask(session, here, proposal_hw, "This is the model's proposal again.")
 

@@ -47,10 +47,12 @@ class OpenImage:
     the network. network_structure: returns the label of the structure that the network proposes, which may change.
     sha256: of the mask's file that this one was made from, "" for none. is_dirty: True if the mask is not saved yet.
     seconds: worked and not yet logged. command_id: of the command being handled, for the log. edited: the slices
-    (plane, index, label of the structure) that a person drew on. truth_copy: the mask that was given away as the truth.
-    history: what was done, as lines of a project's log, for an image without a project. last_change: of the last
-    command on several slices, its plane and, by slice, the mask before and after it as bits. propagation: through the
-    volume, as far as it has come; None where another command on several slices came after it.
+    (plane, index, label of the structure) that a person drew on. filled: those that a command on several slices filled
+    since, and nobody drew on. truth_copy: the mask that was given away as the truth. history: what was done, as lines
+    of a project's log, for an image without a project. last_change: of the last command on several slices, its plane
+    and, by slice, the mask before and after it as bits. propagation: through the volume, as far as it has come; None
+    where another command on several slices came after it. voxels: of each label on all slices, int64 (256,); None until
+    they are asked for.
     """
 
     token: str
@@ -65,6 +67,7 @@ class OpenImage:
     seconds: float = 0.0
     command_id: str = ""
     edited: set[tuple[str, int, int]] = field(default_factory=set)
+    filled: set[tuple[str, int, int]] = field(default_factory=set)
     truth_copy: np.ndarray | None = None
     history: list[dict] = field(default_factory=list)
     contexts: OrderedDict[tuple[str, int], assist.SliceContext] = field(default_factory=OrderedDict)
@@ -72,6 +75,7 @@ class OpenImage:
     last_prompt: tuple[tuple[str, int, int], Prompt, np.ndarray] | None = None
     last_change: tuple[str, dict[int, tuple[np.ndarray, np.ndarray]]] = ("axial", {})
     propagation: VolumePropagation | None = None
+    voxels: np.ndarray | None = None
 
     @property
     def item(self) -> str:
@@ -99,16 +103,11 @@ class OpenImage:
         """Return the label map of one slice, uint8 (H, W), a view that may be written to."""
         return geometry.radiological_view(self.mask_xyz, self.case.scan.affine, plane)[index]
 
-    def voxels_elsewhere(self, plane: str, index: int, label: int | None = None) -> int:
-        """Return the number of voxels that are outlined on the other slices of a plane; 0 for a flat image.
-
-        label: of the structure that is counted, None for all.
-        """
-        if self.mask_xyz.shape[2] == 1:
-            return 0
-        parts = (part if label is None else part == label for part in (self.mask_xyz, self.mask(plane, index)))
-        everywhere, here = map(np.count_nonzero, parts)
-        return int(everywhere - here)
+    def count_elsewhere(self, plane: str, index: int) -> np.ndarray:
+        """Return the number of voxels of each label on the other slices of a plane, int64 (256,)."""
+        if self.voxels is None:
+            self.voxels = label_maps.count(self.mask_xyz)
+        return self.voxels - label_maps.count(self.mask(plane, index))
 
     def context(self, plane: str, index: int) -> assist.SliceContext:
         """Return a slice prepared for the network, from the cache if it is there."""
@@ -128,6 +127,13 @@ class OpenImage:
             return None
         return self.context(plane, index).proposal_hw * np.uint8(self.network_structure())
 
+    @property
+    def proposed_labels(self) -> list[int]:
+        """The labels of the structures that are proposed on any slice."""
+        if self.proposal_xyz is not None:
+            return (np.flatnonzero(label_maps.count(self.proposal_xyz)[1:]) + 1).tolist()
+        return [] if self.network is None else [self.network_structure()]
+
     def truth(self, plane: str, index: int) -> np.ndarray | None:
         """Return the true mask of a slice, bool (H, W), or None."""
         return (
@@ -138,18 +144,27 @@ class OpenImage:
 
     def draw(self, plane: str, index: int, mask_hw: np.ndarray, structure: int = 1) -> None:
         """Replace the label map of one slice by one that a person made, of the chosen structure or of several."""
-        here_hw, changed = self.mask(plane, index), self._changed_labels(plane, index, mask_hw)
-        self.edited |= {(plane, index, label) for label in {structure, *changed}}
-        if changed:
-            self._append_history(plane, index, here_hw, mask_hw)
-            here_hw[:] = mask_hw
-            self.is_dirty = True
+        self._set_edited(plane, index, mask_hw, structure)
+        if not np.array_equal(self.mask(plane, index), mask_hw):
+            self._set_mask(plane, index, mask_hw)
 
-    def _changed_labels(self, plane: str, index: int, after_hw: np.ndarray) -> set[int]:
-        """Return the labels of the structures that another label map of a slice changes."""
+    def _set_edited(self, plane: str, index: int, after_hw: np.ndarray, *structures: int) -> None:
+        """Note that a person drew structures on a slice, and those that another label map of the slice changes."""
         before_hw = self.mask(plane, index)
         differs_hw = before_hw != after_hw
-        return {*before_hw[differs_hw].tolist(), *after_hw[differs_hw].tolist()} - {0}
+        labels = {*structures, *before_hw[differs_hw].tolist(), *after_hw[differs_hw].tolist()} - {0}
+        drawn = {(plane, index, label) for label in labels}
+        self.edited |= drawn
+        self.filled -= drawn
+
+    def _set_mask(self, plane: str, index: int, mask_hw: np.ndarray) -> None:
+        """Write another label map of a slice, which is not saved yet."""
+        here_hw = self.mask(plane, index)
+        self._append_history(plane, index, here_hw, mask_hw)
+        if self.voxels is not None:
+            self.voxels += label_maps.count(mask_hw) - label_maps.count(here_hw)
+        here_hw[:] = mask_hw
+        self.is_dirty = True
 
     def replace(self, plane: str, mask_xyz: np.ndarray) -> None:
         """Replace the mask of all slices by one that a person chose."""
@@ -157,7 +172,7 @@ class OpenImage:
         after = geometry.radiological_view(mask_xyz, self.case.scan.affine, plane)
         for index, mask_hw in enumerate(after):
             if not np.array_equal(mask_hw, self.mask(plane, index)):
-                self.edited |= {(plane, index, label) for label in self._changed_labels(plane, index, mask_hw)}
+                self._set_edited(plane, index, mask_hw)
                 self._change_slice(plane, index, mask_hw)
 
     def undo_slices(self) -> tuple[list[int], int]:
@@ -175,11 +190,8 @@ class OpenImage:
         for index, (before, after) in sorted(changes.items()):
             here_hw = self.mask(plane, index)
             if np.array_equal(masks.pack(here_hw), after):
-                before_hw = masks.unpack(before, here_hw.shape)
-                self._append_history(plane, index, here_hw, before_hw)
-                here_hw[:] = before_hw
+                self._set_mask(plane, index, masks.unpack(before, here_hw.shape))
                 restored.append(index)
-        self.is_dirty = self.is_dirty or bool(restored)
         return restored, len(changes) - len(restored)
 
     def _begin_change(self, plane: str) -> None:
@@ -188,11 +200,18 @@ class OpenImage:
 
     def _change_slice(self, plane: str, index: int, mask_hw: np.ndarray) -> None:
         """Replace the mask of a slice as part of a command on several slices, which ``undo_slices`` can undo."""
+        self.last_change[1][index] = masks.pack(self.mask(plane, index)), masks.pack(mask_hw)
+        self._set_mask(plane, index, mask_hw)
+
+    def _fill_slice(self, plane: str, index: int, structure: int, mask_hw: np.ndarray) -> None:
+        """Replace a structure of a slice as part of a command on several slices. Other structures keep their pixels,
+        unless they were filled in that way too.
+        """
         here_hw = self.mask(plane, index)
-        self._append_history(plane, index, here_hw, mask_hw)
-        self.last_change[1][index] = masks.pack(here_hw), masks.pack(mask_hw)
-        here_hw[:] = mask_hw
-        self.is_dirty = True
+        kept = [label for label in np.unique(here_hw[mask_hw]).tolist() if (plane, index, label) not in self.filled]
+        free_hw = mask_hw & ~np.isin(here_hw, [label for label in kept if label not in (0, structure)])
+        self._change_slice(plane, index, label_maps.replace(here_hw, structure, free_hw))
+        self.filled.add((plane, index, structure))
 
     def scribble(self, plane: str, index: int, strokes_hw: np.ndarray, structure: int = 1) -> np.ndarray:
         """Return the label map after strokes, uint8 (H, W).
@@ -237,7 +256,7 @@ class OpenImage:
             for index in range(first + 1, last):
                 mask_hw = masks.interpolate(slices[first], slices[last], (index - first) / (last - first))
                 if mask_hw.any():
-                    self._change_slice(plane, index, label_maps.add(self.mask(plane, index), structure, mask_hw))
+                    self._fill_slice(plane, index, structure, mask_hw)
                     filled.append(index)
         return filled
 
@@ -253,9 +272,9 @@ class OpenImage:
                 return done, False
             if (plane, there, structure) in self.edited:
                 return done, True
-            here_hw, there_hw = (self.mask(plane, each) for each in (here, there))
-            mask_hw = assist.propagate(self.context(plane, here), here_hw == structure, self.context(plane, there))
-            self._change_slice(plane, there, label_maps.replace(there_hw, structure, mask_hw))
+            here_hw = self.mask(plane, here) == structure
+            mask_hw = assist.propagate(self.context(plane, here), here_hw, self.context(plane, there))
+            self._fill_slice(plane, there, structure, mask_hw)
             if not mask_hw.any():
                 return done, False
         return count, False
@@ -284,8 +303,7 @@ class OpenImage:
             raise ValueError("nothing is being followed through the volume any more; start again")
         plane, more = self.last_change[0], list(itertools.islice(now.rest, count))
         for each in more:
-            map_hw = label_maps.replace(self.mask(plane, each.index), now.structure, each.mask)
-            self._change_slice(plane, each.index, map_hw)
+            self._fill_slice(plane, each.index, now.structure, each.mask)
         now.found += more
         now.is_finished = len(more) < count
         return now

@@ -68,6 +68,7 @@ def compress(image: OpenImage) -> CompressedImage:
         truth_copy=None,
         contexts=OrderedDict(),
         scribbles={},
+        propagation=None,  # it holds the image as it was
     )
     view = {name: getattr(case, name) for name in ("plane", "index", "display_span", "seed", "selector", "modality")}
     return CompressedImage(

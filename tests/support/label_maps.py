@@ -1,4 +1,4 @@
-"""Label maps with two structures."""
+"""Label maps with two structures, and masks of squares."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ def organ(shape: tuple[int, ...] = FLAT) -> np.ndarray:
     map_xyz[5:30, 5:25] = 1
     map_xyz[12:20, 10:18] = 2
     return map_xyz
+
+
+def box(shape: tuple[int, int], top: int, left: int, side: int = 6) -> np.ndarray:
+    """A square in a slice, bool (H, W)."""
+    mask_hw = np.zeros(shape, bool)
+    mask_hw[top : top + side, left : left + side] = True
+    return mask_hw

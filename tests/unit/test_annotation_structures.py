@@ -15,16 +15,9 @@ from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.session import AnnotationSession
 from mpsams.annotation.structures import Structure
-from mpsams.imaging import geometry, raster
-from tests.support import made_volumes
+from mpsams.imaging import raster
 from tests.support.annotation_page import Page, page, picture, project, registry  # noqa: F401
-from tests.support.label_maps import FLAT, organ
-
-
-def box(shape: tuple[int, int], top: int, left: int, side: int = 6) -> np.ndarray:
-    mask_hw = np.zeros(shape, bool)
-    mask_hw[top : top + side, left : left + side] = True
-    return mask_hw
+from tests.support.label_maps import FLAT, box, organ
 
 
 @pytest.fixture
@@ -348,31 +341,6 @@ def test_an_empty_proposal_clears_the_chosen_structure_alone(registry, two, tmp_
     tab.send("save", map_hw)
     tab.send("proposal", structure=2)
     assert np.array_equal(tab.mask, np.where(map_hw == 1, map_hw, 0))
-
-
-def test_a_volume_propagates_one_structure_and_takes_it_back(registry, two, tmp_path):  # noqa: F811
-    item = two.add(made_volumes.save(tmp_path / "body.nii.gz", made_volumes.body(0)[0], "RAS"), "ct")
-    tab = Page(registry, two)
-    tab.open(item.id)
-    tab.send("go", slice=3)
-    map_hw = np.zeros(tab.shape, np.uint8)
-    map_hw[10:30, 10:30] = 1
-    map_hw[15:20, 15:20] = 2
-    tab.send("save", map_hw)
-    tab.send("go", slice=6)
-    tab.send("save", map_hw)
-    reply = tab.send("interpolate", structure=2)
-    slices = geometry.radiological_view(two.labels(item.id), two.scan(item.id).affine)
-    assert (slices[4] == 2).any() and not (slices[4] == 1).any() and np.array_equal(slices[3], map_hw)
-    assert reply["state"]["structures"][1]["elsewhere"] == (slices == 2).sum() - (slices[6] == 2).sum()
-    reply = tab.send("interpolate", structure=1)
-    after = geometry.radiological_view(two.labels(item.id), two.scan(item.id).affine)
-    assert (after[4] == 1).any() and reply["state"]["slices_to_undo"] == 2
-    tab.send("undo_slices", structure=1)
-    undone = geometry.radiological_view(two.labels(item.id), two.scan(item.id).affine)
-    assert np.array_equal(undone, slices)
-    tab.session.release()
-    assert np.array_equal(tab.session.loader.restore_token(tab.slice_view["key"][:32]).mask_xyz, two.labels(item.id))
 
 
 def test_the_page_defines_structures_and_gets_an_error_for_what_is_not_allowed(registry, project, tmp_path):  # noqa: F811
