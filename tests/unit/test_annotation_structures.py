@@ -16,6 +16,7 @@ from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.session import AnnotationSession
 from mpsams.annotation.structures import Structure
 from mpsams.imaging import raster
+from tests.support import made_volumes
 from tests.support.annotation_page import Page, page, picture, project, registry  # noqa: F401
 from tests.support.label_maps import FLAT, box, organ
 
