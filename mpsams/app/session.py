@@ -41,7 +41,7 @@ class TabSettings:
 
 
 FIRST_EPOCH = 100
-NO_PROJECT = "there is no project; start the app with --project DIR"
+NO_PROJECT = "No project is open; start the app with --project DIR."
 OPENS_ON = ("mri", "ct")  # modalities of volumes in the order of preference: networks outline the lesions of T1 better
 
 
@@ -177,7 +177,7 @@ class Session:
         self._tab = None
 
     @property
-    def _tab_in_work(self) -> gr.Tab:
+    def _current_tab(self) -> gr.Tab:
         """The tab that is laid out, within ``within``."""
         assert self._tab is not None
         return self._tab
@@ -187,7 +187,7 @@ class Session:
         epoch. In the browser.
         """
         on_event(slider.change, None, [slider], self.epoch, js="epoch => epoch")
-        on_event(self._tab_in_work.select, None, [self.epoch], slider, js="epoch => epoch")
+        on_event(self._current_tab.select, None, [self.epoch], slider, js="epoch => epoch")
 
     def on_open(
         self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options
@@ -206,7 +206,7 @@ class Session:
         """Keep settings of the tab that is laid out in the address; a user's change of a component is
         written at once.
         """
-        tab = self._tab_in_work.id
+        tab = self._current_tab.id
         self.settings[tab] = TabSettings(components, read)
         for key, component in components.items():
             if not isinstance(component, gr.State):

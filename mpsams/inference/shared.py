@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import fields, is_dataclass
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -132,7 +133,7 @@ def is_known(key: object) -> bool:
 def grid_probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
     """``inference.grid_probability``, from the store if it is there."""
     (key,) = probability_keys([network], unit, box)
-    return results.get(key, lambda: inference.grid_probability(network, unit, box))
+    return results.get(key, partial(inference.grid_probability, network, unit, box))
 
 
 def probability_keys(networks: Sequence[Network], unit: np.ndarray, box: Box | None = None) -> tuple:
@@ -143,9 +144,8 @@ def probability_keys(networks: Sequence[Network], unit: np.ndarray, box: Box | N
 
 def study(image_11ss: Tensor, **options) -> Study:
     """``inference.study``, from the store if it is there."""
-    return results.get(
-        ("study", digest(image_11ss), *sorted(options.items())), lambda: inference.study(image_11ss, **options)
-    )
+    key = "study", digest(image_11ss), *sorted(options.items())
+    return results.get(key, partial(inference.study, image_11ss, **options))
 
 
 def reconstruct(
@@ -193,7 +193,7 @@ def reconstruction_keys(
 def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
     """``uncertainty.information_curve``, from the store if it is there."""
     key = "curve", digest(covariance_ll), digest(order_bl)
-    return results.get(key, lambda: uncertainty.information_curve(covariance_ll, order_bl))
+    return results.get(key, partial(uncertainty.information_curve, covariance_ll, order_bl))
 
 
 def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str]) -> str:
@@ -201,7 +201,7 @@ def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str])
 
     kind: names what ``draw`` does, the same for the same drawing.
     """
-    return results.get((kind, digest(values_hw)), lambda: draw(values_hw))
+    return results.get((kind, digest(values_hw)), partial(draw, values_hw))
 
 
 def _name(network: Network) -> tuple:

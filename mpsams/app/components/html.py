@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from mpsams import plots
+from mpsams.plots import images
 
 LESION_FIRST = "lesion first"
 
@@ -67,6 +68,14 @@ def key(*entries: tuple[str, ...]) -> str:
         f'<span><i class="{kind}" style="{"".join(style)}"></i>{escape(text)}</span>' for kind, text, *style in entries
     )
     return f'<div class="key">{"".join(spans)}</div>'
+
+
+def colour_bar(low: str, high: str, mark: str = "") -> str:
+    """The colours of a heat map from low to high. mark: HTML within the bar."""
+    return (
+        f'<div class="ramp"><span>{low}</span><i'
+        f' style="background:{images.ramp_css()}">{mark}</i><span>{high}</span></div>'
+    )
 
 
 def line_style(method: str) -> tuple[str, str]:

@@ -289,7 +289,7 @@ def beside(compared: SliceComparison, which: str) -> str:
             text, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED
         )
         return (
-            (ramp("all agree", "evenly split") if which == "dispute" else "")
+            (html.colour_bar("all agree", "evenly split") if which == "dispute" else "")
             + html.figure(every, "Every outline", f"{text}.")
             + legend
         )
@@ -303,12 +303,4 @@ def beside(compared: SliceComparison, which: str) -> str:
     )
     return html.figure(
         drawn, "Probability of lesion", f"Highest {highest}; the outline runs where it reaches {at}."
-    ) + ramp("0%", "100%", f'<b style="left:{100 * compared.threshold_of(which):.0f}%"></b>')
-
-
-def ramp(low: str, high: str, mark: str = "") -> str:
-    """The colours of a map from low to high."""
-    return (
-        f'<div class="ramp"><span>{low}</span><i'
-        f' style="background:{images.ramp_css()}">{mark}</i><span>{high}</span></div>'
-    )
+    ) + html.colour_bar("0%", "100%", f'<b style="left:{100 * compared.threshold_of(which):.0f}%"></b>')

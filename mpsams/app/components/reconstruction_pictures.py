@@ -18,7 +18,7 @@ from mpsams.plots import images
 
 SIZE = (SIDE, SIDE)
 HELD = "grid-image"  # name of the image in the page
-TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
+MAX_ERROR = 0.4  # error that is drawn brightest, of intensities in [0, 1]
 ROWS = {
     "-mps_ams-pretrain": ("MPS-AMS", "Trained hiding lesion-like patches first, 25% rising to 81%"),
     "-base-pretrain": ("base", "Trained hiding 75% at random"),
@@ -26,7 +26,7 @@ ROWS = {
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ReconstructionImages:
     """The pictures of a network's reconstruction as data URIs, and the mean errors.
 
     filled, error: as of ``Reconstruction``, which says what the errors are.
@@ -38,12 +38,12 @@ class Drawn:
     error_background: float
 
 
-def draw(found: Reconstruction) -> Drawn:
+def draw(found: Reconstruction) -> ReconstructionImages:
     """Draw a reconstruction."""
     filled_ss, error_ss = found.filled_11ss[0, 0].numpy(), found.error_11ss[0, 0].numpy()
-    return Drawn(
+    return ReconstructionImages(
         images.uri(images.preview(filled_ss)),
-        images.heat_uri(error_ss, TOP),
+        images.heat_uri(error_ss, MAX_ERROR),
         found.error_lesion,
         found.error_background,
     )
@@ -71,7 +71,7 @@ def input_pictures(case: Case, epoch: float, hidden_1l: Tensor) -> str:
     )
 
 
-def column(case: Case, ending: str, result: Drawn) -> str:
+def network_column(case: Case, ending: str, result: ReconstructionImages) -> str:
     """One network's filling and error."""
     title, description = ROWS[ending]
     before, after = images.use_image(HELD, SIZE), images.raster(result.filled, SIZE)
@@ -92,11 +92,3 @@ def column(case: Case, ending: str, result: Drawn) -> str:
 def preview(unit_11ss: Tensor) -> str:
     """A grid image as a data URI."""
     return shared.picture("preview", unit_11ss[0, 0].numpy(), lambda x: images.uri(images.preview(x)))
-
-
-def bar() -> str:
-    """The colours of the error maps."""
-    return (
-        f'<div class="ramp"><span>no error</span><i style="background:{images.ramp_css()}"></i><span>{TOP:.0%} of full'
-        " brightness or more</span></div>"
-    )

@@ -104,10 +104,10 @@ class FairQueue(Queue):
                 if work is None or work.done():
                     self._end(event)
                 else:
-                    work.add_done_callback(functools.partial(self._end_late, event))
+                    work.add_done_callback(functools.partial(self._on_work_done, event))
             self._may_begin = True
 
-    def _end_late(self, event: Event, work: asyncio.Future) -> None:
+    def _on_work_done(self, event: Event, work: asyncio.Future) -> None:
         self._end(event)
 
     def _end(self, event: Event) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mpsams import masking, schedule
 from mpsams.app.components import html
+from mpsams.app.components.reconstruction_pictures import MAX_ERROR
 from mpsams.app.learn import lesson
 from mpsams.app.learn.context import LessonContext
 from mpsams.inference.case import SIDE
@@ -23,7 +24,6 @@ from mpsams.plots import images
 
 SIZE = (SIDE, SIDE)
 INK = ' class="ink"'
-TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
 
 
 def where(context: LessonContext, index: int) -> str:
@@ -268,11 +268,4 @@ def curve(context: LessonContext) -> str:
 
 def wrong(error_11ss: Tensor) -> str:
     """An error map as a layer."""
-    return images.raster(images.heat_uri(error_11ss[0, 0].numpy(), TOP), SIZE)
-
-
-def ramp(low: str, high: str) -> str:
-    """The colours of heat from low to high."""
-    return (
-        f'<div class="ramp"><span>{low}</span><i style="background:{images.ramp_css()}"></i><span>{high}</span></div>'
-    )
+    return images.raster(images.heat_uri(error_11ss[0, 0].numpy(), MAX_ERROR), SIZE)

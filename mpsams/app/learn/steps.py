@@ -120,7 +120,7 @@ def similarity(context: LessonContext) -> StepPage:
         "Which patches are alike?",
         film(
             pictures.similarity(context),
-            pictures.ramp(f"unlike ({low})", f"alike ({high})"),
+            html.colour_bar(f"unlike ({low})", f"alike ({high})"),
             html.key(("picked", "your patch")),
         ),
         [
@@ -162,7 +162,7 @@ def covariance(context: LessonContext) -> StepPage:
         "A row of numbers for every patch",
         film(
             pictures.axes(pictures.matrix(context, names[-1], True), length),
-            pictures.ramp("low", "high"),
+            html.colour_bar("low", "high"),
             html.key(("picked", f"row of patch {context.patch + 1}")),
         ),
         [
@@ -279,7 +279,7 @@ def order(context: LessonContext) -> StepPage:
         "Put the patches in an order",
         film(
             pictures.order(context),
-            pictures.ramp("hidden last", "hidden first"),
+            html.colour_bar("hidden last", "hidden first"),
             html.key(("lesion", "called lesion"), ("picked", "your patch")),
         ),
         [

@@ -11,6 +11,7 @@ import math
 
 from mpsams import inference, schedule
 from mpsams.app.components import html
+from mpsams.app.components.reconstruction_pictures import MAX_ERROR
 from mpsams.app.learn import lesson, pictures
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.layout import StepPage, slider, toggle
@@ -165,7 +166,7 @@ def filling_pictures(context: LessonContext, result: Reconstruction) -> str:
     )
     real = images.svg("The image as it is", size, [pictures.image(), context.case.outline(size, part=True)])
     trio = html.row([small(seen, "given"), small(real, "the image as it is"), small(error_map, "error")], "strip3")
-    return film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more"))
+    return film(big, trio, html.colour_bar("no error", f"{MAX_ERROR:.0%} or more"))
 
 
 def compare(context: LessonContext) -> StepPage:

@@ -11,7 +11,14 @@ from torch import Tensor
 from mpsams import inference, schedule
 from mpsams.app import endpoints
 from mpsams.app.components import html, viewer
-from mpsams.app.components.reconstruction_pictures import ROWS, Drawn, bar, column, draw, input_pictures
+from mpsams.app.components.reconstruction_pictures import (
+    MAX_ERROR,
+    ROWS,
+    ReconstructionImages,
+    draw,
+    input_pictures,
+    network_column,
+)
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.gradio_compat.fair_queue import Keys
@@ -160,9 +167,10 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
             viewer.slice_data(case, part=True),
             html.trained_elsewhere(trained, case.modality, NAMES),
             html.row(
-                [input_pictures(case, epoch, hidden_1l), *(column(case, e, r) for e, r in found.items())], "films three"
+                [input_pictures(case, epoch, hidden_1l), *(network_column(case, e, r) for e, r in found.items())],
+                "films three",
             ),
-            bar(),
+            html.colour_bar("no error", f"{MAX_ERROR:.0%} of full brightness or more"),
             numbers(case, found),
             (
                 html.note(f"Not in the weights folder: {', '.join(missing)}; its column appears when it is.")
@@ -173,7 +181,7 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     )
 
 
-def numbers(case: Case, found: dict[str, Drawn]) -> str:
+def numbers(case: Case, found: dict[str, ReconstructionImages]) -> str:
     """Mean errors, split by truth where there is one."""
     split = case.has_lesion
     head = (
