@@ -22,13 +22,14 @@ class Reconstruction:
 
     masked: hidden pixels at the image's mean, which is what the network sees as zero. filled: hidden
     pixels as predicted, the others as they are. error: |filled - image|, zero where visible.
-    error_lesion, error_background: mean error over hidden pixels inside and outside a truth mask; NaN
-    where there are none (error_lesion also without a truth).
+    error_hidden, error_lesion, error_background: mean error over all hidden pixels, and over those inside and outside
+    a truth mask; NaN where there are none (error_lesion also without a truth).
     """
 
     masked_11ss: Tensor
     filled_11ss: Tensor
     error_11ss: Tensor
+    error_hidden: float
     error_lesion: float
     error_background: float
 
@@ -72,6 +73,7 @@ def reconstruct(
         hide(image_11ss, hidden_1l, patch),
         filled,
         error,
+        float(error[hidden].mean()),
         float(error[hidden & lesion].mean()),
         float(error[hidden & ~lesion].mean()),
     )

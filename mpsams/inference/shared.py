@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from mpsams import inference, uncertainty
-from mpsams.inference import Network, Reconstruction, Study
+from mpsams.inference import Network, Study
 from mpsams.transforms import Box
 
 LIMIT = 2**28  # bytes, unless the app says otherwise
@@ -148,46 +148,12 @@ def study(image_11ss: Tensor, **options) -> Study:
     return results.get(key, partial(inference.study, image_11ss, **options))
 
 
-def reconstruct(
-    network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
-) -> Reconstruction:
-    """``inference.reconstruct``, from the store if it is there."""
-    (key,) = reconstruction_keys([network], image_11ss, hidden_1l, patch, truth_11ss)
-    return results.get(key, lambda: inference.reconstruct(network, image_11ss, hidden_1l, patch, truth_11ss))
-
-
-def draw_reconstructions(
-    networks: Sequence[Network],
-    image_11ss: Tensor,
-    hidden_1l: Tensor,
-    patch: int,
-    truth_11ss: Tensor | None,
-    draw: Callable[[Reconstruction], Any],
-) -> list:
-    """Return what ``draw`` makes of ``inference.reconstruct`` by each network, from the store if it is there;
-    ``is_known`` says so of ``reconstruction_keys(..., kind="drawn")``.
-
-    The pictures take a fifth of the room of what they are drawn from, so that is not kept.
-    """
-    arguments = image_11ss, hidden_1l, patch, truth_11ss
-    keys = reconstruction_keys(networks, *arguments, kind="drawn")
-    return [
-        results.get(key, lambda network=network: draw(inference.reconstruct(network, *arguments)))  # type: ignore[misc]
-        for key, network in zip(keys, networks, strict=True)
-    ]
-
-
 def reconstruction_keys(
-    networks: Sequence[Network],
-    image_11ss: Tensor,
-    hidden_1l: Tensor,
-    patch: int,
-    truth_11ss: Tensor | None = None,
-    kind: str = "reconstruct",
+    networks: Sequence[Network], image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
 ) -> tuple:
-    """Return the keys by which ``reconstruct`` of each network is kept; kind: "drawn" for what is drawn of it."""
+    """Return the keys by which the pictures of ``inference.reconstruct`` of each network are kept."""
     seen = digest(image_11ss), digest(hidden_1l), patch, None if truth_11ss is None else digest(truth_11ss)
-    return tuple((kind, *_name(network), *seen) for network in networks)
+    return tuple(("reconstruct", *_name(network), *seen) for network in networks)
 
 
 def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:

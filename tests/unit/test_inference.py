@@ -178,6 +178,7 @@ def test_reconstruction_leaves_visible_pixels_untouched(network, image, truth):
     torch.testing.assert_close(found.masked_11ss[pixels], image.mean().expand(int(pixels.sum())))
     for picture in (found.masked_11ss, found.filled_11ss, found.error_11ss):
         assert picture.shape == image.shape and picture.min() >= 0 and picture.max() <= 1
+    assert found.error_hidden == pytest.approx(float(found.error_11ss[pixels].mean()))
     assert found.error_lesion == pytest.approx(float(found.error_11ss[pixels & truth].mean()))
     assert found.error_background == pytest.approx(float(found.error_11ss[pixels & ~truth].mean()))
 

@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from mpsams import inference, uncertainty
-from mpsams.app.components import mask_maps
+from mpsams.app.components import html, mask_maps
+from mpsams.app.components.reconstruction_pictures import ROWS, draw_reconstruction
+from mpsams.app.learn import uses
+from mpsams.app.learn.context import LessonContext
+from mpsams.app.learn.state import LessonState
 from mpsams.app.tabs import reconstruct
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison, open_case, shared
 from mpsams.inference.registry import ModelRegistry
 from mpsams.inference.shared import Store
+from mpsams.plots import images
 
 
 @pytest.fixture(autouse=True)
@@ -110,9 +115,11 @@ def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
             hidden_1l = inference.mask_at(case.study, epoch).lesion_first_1l
             for truth in (None, case.truth_11ss):
                 arguments = network, case.image_11ss, hidden_1l, case.study.patch, truth
-                found.append(shared.reconstruct(*arguments))
-                assert shared.reconstruct(*arguments) is found[-1]
-                assert torch.equal(found[-1].filled_11ss, inference.reconstruct(*arguments).filled_11ss)
+                found.append(draw_reconstruction(*arguments))
+                assert draw_reconstruction(*arguments) is found[-1]
+                whole = inference.reconstruct(*arguments)
+                assert found[-1].filled == images.uri(images.preview(whole.filled_11ss[0, 0].numpy()))
+                assert found[-1].error_hidden == whole.error_hidden
     assert len({id(each) for each in found}) == 8
 
 
@@ -135,6 +142,27 @@ def test_a_second_visitor_costs_no_second_reconstruction(small_weights, monkeypa
     whole = shared.size_of(compute(asked[0], one.image_11ss, hidden_1l, one.study.patch))
     assert used < networks * whole  # the pictures are kept, and the image, and not what they were drawn from
     assert reconstruct.view(one, 1, "first", registry) != first and len(asked) == 2 * networks
+
+
+def test_learn_shows_the_reconstructions_of_the_tab_reconstruct_without_asking_the_network_again(
+    small_weights, monkeypatch
+):
+    registry, asked, compute = ModelRegistry(small_weights), [], inference.reconstruct
+    monkeypatch.setattr(inference, "reconstruct", lambda *arguments: asked.append(arguments) or compute(*arguments))
+    case = open_case.open_sample(phantom.samples()[0], open_case.clustering_options(registry.clustering()))
+    views = {way: reconstruct.view(case, 100, way, registry) for way in ("first", "random")}
+    before = len(asked)
+    assert before == len(views) * len(ROWS)
+    for way, view in views.items():
+        context = LessonContext(case, LessonState(epoch=100, way=way), registry)
+        found = context.reconstruct(way)
+        assert all(
+            picture in view and picture in uses.reconstruct(context).board for picture in (found.filled, found.error)
+        )
+        assert html.percent(found.error_lesion, 1) in uses.compare(context).board
+    assert len(asked) == before
+    uses.reconstruct(LessonContext(case, LessonState(epoch=800), registry))  # more patches are hidden
+    assert len(asked) == before + 1
 
 
 def test_the_information_of_all_masks_is_computed_once(small_weights):

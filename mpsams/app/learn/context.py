@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mpsams import clusters, inference, metrics
+from mpsams.app.components.reconstruction_pictures import ReconstructionImages, draw_reconstruction
 from mpsams.app.learn import lesson
 from mpsams.app.learn.state import LessonState
-from mpsams.inference import Agreement, MaskedPatches, Network, Reconstruction, Study, shared
+from mpsams.inference import Agreement, MaskedPatches, Network, Study
 from mpsams.inference.case import SIDE, Case
 from mpsams.inference.comparison import SliceComparison, predict_slice
 from mpsams.inference.network_names import DEFAULT, is_assistant, parse_name
@@ -137,10 +138,10 @@ class LessonContext:
         name = self.registry.find("-mps_ams-pretrain", self.case.modality)
         return None if name is None else self.registry.network(name)
 
-    def reconstruct(self, way: str) -> Reconstruction:
-        """Reconstruction of the image by that network, which must be there."""
+    def reconstruct(self, way: str) -> ReconstructionImages:
+        """Pictures of the reconstruction by that network, which must be there."""
         assert self.autoencoder is not None
-        return shared.reconstruct(
+        return draw_reconstruction(
             self.autoencoder, self.image_11ss, self.hidden_patches(way), self.study.patch, self.case.truth_11ss
         )
 

@@ -176,15 +176,13 @@ def _networks(context: LessonContext) -> list[Panel]:
     )
     image, hidden_1l = _grid_image(context), at.lesion_first_1l
     if context.autoencoder is not None:
-        result = context.reconstruct("first")
+        result = inference.reconstruct(context.autoencoder, context.image_11ss, hidden_1l, context.study.patch)
         image = result.filled_11ss[0, 0].clamp(0, 1).numpy()
-        error, plain = (
-            lesson.mean_error(one, context.image_11ss, hidden_1l, context.study.patch)
-            for one in (result.filled_11ss, result.masked_11ss)
-        )
+        plain = lesson.mean_error(result.masked_11ss, context.image_11ss, hidden_1l, context.study.patch)
         text = (
-            f"A U-Net learns to fill in the hidden patches. Here a hidden pixel differs by {percent(error, 1)} of full"
-            f" brightness on average; plain grey would differ by {percent(plain, 1)}."
+            "A U-Net learns to fill in the hidden patches. Here a hidden pixel differs by"
+            f" {percent(result.error_hidden, 1)} of full brightness on average; plain grey would differ by"
+            f" {percent(plain, 1)}."
         )
     random = (
         f"With random masking, the same number of patches is hidden wherever they are: {at.hidden} of"

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mpsams import masking, schedule
 from mpsams.app.components import html
-from mpsams.app.components.reconstruction_pictures import MAX_ERROR
 from mpsams.app.learn import lesson
 from mpsams.app.learn.context import LessonContext
 from mpsams.inference.case import SIDE
@@ -264,8 +263,3 @@ def curve(context: LessonContext) -> str:
         f' style="left:{x(epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
     )
     return f'<div class="plot">{levels}{picture}{point}{marks}</div>{html.key(*names)}'
-
-
-def wrong(error_11ss: Tensor) -> str:
-    """An error map as a layer."""
-    return images.raster(images.heat_uri(error_11ss[0, 0].numpy(), MAX_ERROR), SIZE)

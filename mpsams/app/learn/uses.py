@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from mpsams import inference, schedule
 from mpsams.app.components import html
-from mpsams.app.components.reconstruction_pictures import MAX_ERROR
+from mpsams.app.components.reconstruction_pictures import MAX_ERROR, ReconstructionImages
 from mpsams.app.learn import lesson, pictures
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.layout import StepPage, slider, toggle
 from mpsams.app.learn.state import WAYS
 from mpsams.app.learn.steps import film, small
 from mpsams.inference.case import NAMES
-from mpsams.inference.reconstruction import Reconstruction
 from mpsams.inference.registry import training_data
 from mpsams.plots import images
 
@@ -123,8 +124,8 @@ def reconstruct(context: LessonContext) -> StepPage:
             *ask,
         )
     result = context.reconstruct(context.state.way)
-    mean = lesson.mean_error(result.masked_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
-    error = lesson.mean_error(result.filled_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
+    error, given_11ss = result.error_hidden, inference.hide(context.image_11ss, context.hidden_1l, context.study.patch)
+    mean = lesson.mean_error(given_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
     split = ""
     if context.case.has_lesion and not math.isnan(result.error_lesion):
         split = (
@@ -135,7 +136,7 @@ def reconstruct(context: LessonContext) -> StepPage:
     return StepPage(
         title,
         html.trained_elsewhere([training_data(context.autoencoder.metadata)], context.case.modality, NAMES)
-        + filling_pictures(context, result),
+        + filling_pictures(context, given_11ss, result),
         [
             f"A U-Net, trained only on this exercise, fills in the hidden patches. {hidden_words(context)}",
             (
@@ -152,17 +153,17 @@ def reconstruct(context: LessonContext) -> StepPage:
     )
 
 
-def filling_pictures(context: LessonContext, result: Reconstruction) -> str:
-    """The filling large, and below it what was given, the image as it is, and the error."""
+def filling_pictures(context: LessonContext, given_11ss: Tensor, result: ReconstructionImages) -> str:
+    """The filling large, and below it what the network was given, the image as it is, and the error."""
     size = pictures.SIZE
     big = images.svg(
         f"What the network fills in for {int(context.hidden_1l.sum())} hidden patches",
         size,
-        [pictures.grey(result.filled_11ss)],
+        [images.raster(result.filled, size)],
     )
-    seen = images.svg("What the network sees", size, [pictures.grey(result.masked_11ss)])
+    seen = images.svg("What the network sees", size, [pictures.grey(given_11ss)])
     error_map = images.svg(
-        "Error of the filling, hidden patches only; brighter is further off", size, [pictures.wrong(result.error_11ss)]
+        "Error of the filling, hidden patches only; brighter is further off", size, [images.raster(result.error, size)]
     )
     real = images.svg("The image as it is", size, [pictures.image(), context.case.outline(size, part=True)])
     trio = html.row([small(seen, "given"), small(real, "the image as it is"), small(error_map, "error")], "strip3")

@@ -15,7 +15,7 @@ from mpsams.app.components.reconstruction_pictures import (
     MAX_ERROR,
     ROWS,
     ReconstructionImages,
-    draw,
+    draw_reconstruction,
     input_pictures,
     network_column,
 )
@@ -105,7 +105,7 @@ def add_endpoint(registry: ModelRegistry) -> None:
             endpoints.network_name(registry, weights, "-mps_ams-pretrain", case.modality),
             endpoints.epoch_of(epoch),
         )
-        found = shared.reconstruct(
+        found = inference.reconstruct(
             registry.network(name),
             case.image_11ss,
             hidden_patches(case, epoch, "first"),
@@ -143,7 +143,7 @@ def needed_results(case: Case, epoch: float, way: str, registry: ModelRegistry) 
     """Keys of the shared results that ``view`` is drawn from."""
     networks = [registry.network(name) for name in networks_for(case, registry).values()]
     return shared.reconstruction_keys(
-        networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss, kind="drawn"
+        networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss
     )
 
 
@@ -154,9 +154,10 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
         return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "warning")
     hidden_1l, networks = hidden_patches(case, epoch, way), [registry.network(name) for name in there.values()]
     try:
-        drawn = shared.draw_reconstructions(
-            networks, case.image_11ss, hidden_1l, case.study.patch, case.truth_11ss, draw
-        )
+        drawn = [
+            draw_reconstruction(network, case.image_11ss, hidden_1l, case.study.patch, case.truth_11ss)
+            for network in networks
+        ]
     except inference.NotFinite as refusal:
         return html.note(f"{' or '.join(there.values())}: {refusal}.", "error")
     found = dict(zip(there, drawn, strict=True))
