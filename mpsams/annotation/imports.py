@@ -42,6 +42,8 @@ _OPENS = "masks may be PNG, JPEG, TIFF, NIfTI, DICOM-SEG or COCO JSON, also in a
 _BESIDE = (".txt", ".md", ".csv", ".yaml", ".yml", ".db", ".ini")  # files that lie beside masks and are none
 _CONTINUOUS = """a {} of its name has continuous greys, as an image and not a mask has, so it was left out; put masks
 into a folder masks, or write _mask after the image's name.""".replace("\n", " ")
+_JOINED = """The mask holds {} labels; every label above 0 is lesion. To import them as structures, define structures
+first, or put a dataset.json with their names beside the masks.""".replace("\n", " ")
 _TITLES = 5  # images named in one sentence
 
 
@@ -224,10 +226,9 @@ class _Upload:
     def masks(self) -> Iterator[Mask]:
         """One image after the other."""
         count = 0
-        for key in self.scans:
-            if (mask := self._mask(key)) is not None:
-                count += 1
-                yield mask
+        for mask in self._each_mask():
+            count += 1
+            yield mask
         if not count and self.images:
             self.report.notes.append(
                 "The pictures in this upload are images and not masks, by their folders or their pixels."
@@ -235,10 +236,27 @@ class _Upload:
         elif not count and not self.report.sentences() and not self.report.classes:
             self.report.notes.append(f"There are no masks in this upload; {_OPENS}.")
 
+    def _each_mask(self) -> Iterator[Mask]:
+        """The mask of each image that has one; those that depend on the structures of the others come last."""
+        undecided = []
+        for key in self.scans:
+            try:
+                mask = self._mask(key)
+            except structure_matching.Undecided:
+                undecided.append(key)
+                continue
+            if mask is not None:
+                yield mask
+        if self.matcher is not None:
+            self.matcher.is_complete = True
+        yield from filter(None, map(self._mask, undecided))
+
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
         merged_xyz, before = None, len(self.report.refused)
         labels: set[str] = set()
+        if self.matcher is not None:
+            self.matcher.drop_plans()
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
             for map_xyz, part_labels in self._parts(key):
@@ -256,7 +274,9 @@ class _Upload:
         label, image_class = (next(iter(found)) if len(found) == 1 else "" for found in (labels, classes))
         return Mask(key, merged_xyz, label, len(self.report.refused) == before, image_class or label)
 
-    def _take(self, map_xyz: np.ndarray, names: Sequence[str], is_named: bool) -> tuple[np.ndarray, set[str]]:
+    def _take(
+        self, key: str, map_xyz: np.ndarray, names: Sequence[str], is_named: bool = False
+    ) -> tuple[np.ndarray, set[str]]:
         """A label map with the labels of the project, and what is marked in it, names of structures left out.
 
         names: of its labels from 1 on. is_named: True if they are those of structures.
@@ -265,6 +285,8 @@ class _Upload:
             return (map_xyz > 0).view(np.uint8), set(names)
         present = np.flatnonzero(label_maps.count(map_xyz)[1:]) + 1
         named = {number: name for number, name in enumerate(names, start=1) if name}
+        if len(present) > 1 and not named and not self.matcher.keeps_numbers:
+            self.report.taken.append((self.titles[key], _JOINED.format(len(present))))
         table = self.matcher.table(map(int, present), named, is_named)
         known = {name.casefold() for name in self.matcher.names}
         labels = set() if is_named else {name for name in names if name.casefold() not in known}
@@ -283,11 +305,11 @@ class _Upload:
             for reason in reasons:
                 self._refuse(key, reason)
             if map_xyz is not None:
-                yield self._take(map_xyz, labels, document.has_structures(self.classes))
+                yield self._take(key, map_xyz, labels, document.has_structures(self.classes))
         for bits, labels in self.segments.get(key, ()):
             map_xyz = self.scans[key].empty_mask().view(np.uint8)
             np.copyto(map_xyz, masks.unpack(bits, map_xyz.shape))
-            yield self._take(map_xyz, labels, len({*labels} - {""}) > 1)
+            yield self._take(key, map_xyz, labels, len({*labels} - {""}) > 1)
 
     def _refuse(self, key: str, reason: str) -> None:
         self.report.refused.append((self.titles[key], reason))
@@ -307,11 +329,14 @@ class _Upload:
                     self.images += 1
                     continue
                 found, stem = mask_files.read(file.path, scan), name_matching.stem(file.parts[-1]).casefold()
-                notes = found.notes if self.matcher is None else found.notes_on_labels
-                self.report.taken += [(self.titles[key], note) for note in notes]
+                if upload_layout.shows_instances(file.parts):  # numbers of objects, not of structures
+                    found = LesionMask(found.lesion, found.notes)
                 folder = next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")
                 map_xyz, structure = self._in_folder(found, folder)
-                map_xyz, labels = self._take(map_xyz, [structure] * bool(structure), is_named=False)
+                has_labels = self.matcher is not None and map_xyz is found.labels
+                notes = found.notes_on_labels if has_labels else found.notes
+                self.report.taken += [(self.titles[key], note) for note in notes]
+                map_xyz, labels = self._take(key, map_xyz, [structure] * bool(structure))
                 mask = map_xyz, labels | ({folder} if folder and not structure else set())
                 stem = f"{structure.casefold()}/{stem}" if structure else stem  # each of them has a folder
                 if stem in read and not np.array_equal(read[stem][0], mask[0]):

@@ -13,76 +13,99 @@ from mpsams.annotation.structures import MAX_STRUCTURES, Structure, find
 from mpsams.imaging import UnreadableImage
 
 
+class Undecided(Exception):
+    """A mask has a single value that may be the number of a structure which another mask of the import adds."""
+
+
 class StructureMatcher:
     """Gives the labels of imported masks in a project, known ones and those that ``define`` then adds.
 
     described: structures that the import describes (dataset.json), whose numbers are those of its label maps.
-    is_guessed: True if a mask with a single value that is no label of the project was taken as structure 1.
+    is_complete: True once all other masks were taken, so that a value that is no label of the project is none.
+    added: the names of the structures that were added.
     """
 
     def __init__(self, project: Project) -> None:
         self.project = project
+        self._was_defined = structures.is_defined(project)
         # while nothing is defined and drawn, the names of an import take the place of the usual one
-        self._is_free = not structures.is_defined(project) and all(item.mask is None for item in project.items())
+        self._is_free = not self._was_defined and all(item.mask is None for item in project.items())
         self._known = list(structures.defined(project))
-        self._count_before = len(self._known)
+        self._first = self._known[0]
         self._new: list[Structure] = []
-        self.is_guessed = False
+        self.is_complete = False
+        self.added: list[str] = []
         self.described: tuple[Structure, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """Return the names of the project's structures where it has several."""
-        return [one.name for one in self._known] if len(self._known) > 1 else []
+        return [one.name for one in self._several()]
 
     @property
-    def is_guess_wrong(self) -> bool:
-        """Return True if the import has made structures, so that a single value may be the number of one of them."""
-        return self.is_guessed and len(self._known) > self._count_before
+    def keeps_numbers(self) -> bool:
+        """Return True if the values of a map without names are those of structures."""
+        return self._was_defined or bool(self.described)
+
+    def drop_plans(self) -> None:
+        """Forget the new structures of the masks before, as far as ``define`` has not added them."""
+        self._new = []
 
     def table(self, present: Iterable[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
         """Return the label in the project for each label that is present in a map.
 
         names: of them, where they have any. is_named: True if the names are those of structures; else only those count
-        that the project has. UnreadableImage for more structures than a project may have.
+        that the project has. UnreadableImage for more structures than a project may have. Undecided: see there.
         """
         listed = list(present)
         names = {label: names.get(label, "") for label in listed}
         if self.described and not any(names.values()):
             by_number = {one.label: one.name for one in self.described}
-            names, is_named = {label: by_number.get(label, "") for label in listed}, True
+            names = {label: by_number.get(label, "") for label in listed}
         elif any(names.values()) and not is_named:
-            return {label: found.label if (found := find(self._several(), names[label])) else 1 for label in listed}
-        elif not any(names.values()) and len(listed) == 1 and listed[0] not in structures.labels(self.project):
-            self.is_guessed = True
-            return {listed[0]: 1}  # a binary mask with another value than 1
+            several = self._several()
+            return {
+                label: found.label if (found := find(several, name)) else self._usual() for label, name in names.items()
+            }
+        elif not any(names.values()) and not self.keeps_numbers:
+            return {label: self._usual() for label in listed}
+        elif not any(names.values()) and len(listed) == 1 and listed[0] not in {one.label for one in self._known}:
+            if not self.is_complete:
+                raise Undecided
+            return {listed[0]: self._usual()}  # a binary mask with another value than 1
         return {label: self._label(names[label], label) for label in listed}
 
-    def define(self, map_xyz: np.ndarray, user: str) -> None:
-        """Add the new structures that a map holds to the project, and those that the import describes."""
+    def define(self, user: str) -> None:
+        """Add the new structures of the masks since ``drop_plans`` to the project, and those that the import
+        describes.
+        """
         for one in self.described:
             self._label(one.name, one.label)
-        used = [one for one in self._new if find(self.described, one.name) or (map_xyz == one.label).any()]
-        if not used:
+        if not self._new:
             return
-        taken = {one.label for one in used}
-        self._new = [one for one in self._new if one.label not in taken]
-        self._known = list(
-            structures.define(self.project, [*(one for one in self._known if one.label not in taken), *used], user)
-        )
-        self._is_free = False
+        taken = {one.label for one in self._new}
+        kept = [one for one in self._known if one.label not in taken]
+        self.added += [one.name for one in sorted(self._new, key=lambda one: one.label)]
+        self._known = list(structures.define(self.project, [*kept, *self._new], user))
+        self._new, self._is_free = [], False
 
     def _several(self) -> list[Structure]:
         return self._known if len(self._known) > 1 else []
 
+    def _usual(self) -> int:
+        """The label of what has neither name nor number of a structure."""
+        return self._label(self._first.name, self._first.label)
+
     def _label(self, name: str, number: int) -> int:
         """The label of a structure, by its name, else by its number; planned if there is none."""
-        known, name = [*self._new, *self._known], structures.safe_name(name)
+        name, planned = structures.safe_name(name), {one.label for one in self._new}
+        known = [*self._new, *(one for one in self._known if one.label not in planned)]
         found = find(known, name) if name else next((one for one in known if one.label == number), None)
         if found is not None:
+            self._is_free = self._is_free and found in self._new
             return found.label
         likeness = find(self.described, name) or Structure(name or f"structure {number}")
-        used = {one.label for one in (self._new if self._is_free and name else known)}
+        used = planned if self._is_free and name else {one.label for one in known}
         free = [label for label in (likeness.label or number, *range(1, MAX_STRUCTURES + 1)) if label not in used]
         free = [label for label in free if 0 < label <= MAX_STRUCTURES]
         if not free:

@@ -107,10 +107,11 @@ def take(project: Project, path: Path, user: str) -> Imported:
     their classes.
 
     A mask is named like its image's file, like its image in an export, or by the image's id. Structures of label maps
-    are those of the project with their name, or their number where they have none; new ones are added to it. Classes
-    come with the masks, or from a table (CSV, see ``class_table``), and count where the project defines them. One image
-    after the other. What is refused changes nothing: accepted images are left as they are, and so are images with a
-    saved mask of whose new masks a part could not be read. UnreadableImage where the upload as a whole cannot be read.
+    are those of the project with their name, or their number where they have none; new ones are added to it. Label maps
+    without names are one structure while the project defines none. Classes come with the masks, or from a table (CSV,
+    see ``class_table``), and count where the project defines them. One image after the other. What is refused changes
+    nothing: accepted images are left as they are, and so are images with a saved mask of whose new masks a part could
+    not be read. UnreadableImage where the upload as a whole cannot be read.
     """
     scans, report, matcher = _Scans(project), imports.Report(), StructureMatcher(project)
     known = _export_names(project)
@@ -125,16 +126,12 @@ def take(project: Project, path: Path, user: str) -> Imported:
             elif item.mask is not None and not mask.is_whole:
                 partly.append(names[item.id][0])
             else:
-                matcher.define(mask.map_xyz, user)
+                matcher.define(user)
                 project.save(item.id, mask.map_xyz, user, imported=True)
                 result.saved.append(item.id)
                 names_of_classes[item.id] = (
                     mask.image_class if mask.image_class != LABELS[0] or LABELS[0] in allowed else ""
                 )
-        if matcher.is_guess_wrong:
-            again = take(project, path, user)
-            again.classified += result.classified
-            return again
         _take_classes(project, names_of_classes | report.classes, user, result)
     except OSError as error:
         result.notes.append(f"The import ended early. {disk.sentence(error)}")
@@ -142,6 +139,8 @@ def take(project: Project, path: Path, user: str) -> Imported:
         (title, "its saved mask was kept, for not all of the new one could be read.") for title in partly
     ]
     result.notes += report.sentences()
+    if matcher.added:
+        result.notes.append(f"Structures added to the project: {', '.join(matcher.added)}.")
     if count := len(accepted):
         result.notes.append(
             f"{count} accepted image{'s were' if count > 1 else ' was'} left alone; reopen what is to get another mask."

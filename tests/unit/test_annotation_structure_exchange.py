@@ -21,6 +21,7 @@ from mpsams.annotation import (
     readers,
     retraining,
     retraining_run,
+    run_lengths,
     structures,
     transfer,
 )
@@ -84,7 +85,8 @@ def test_an_export_comes_back_into_an_empty_project_without_a_change(filled, tmp
     with other_project(filled, tmp_path / "other") as other:
         classes.define(other, ["benign", "malignant"])
         found = transfer.take(other, tmp_path / "out.zip", "anne")
-        assert len(found.saved) == count and not found.notes
+        assert len(found.saved) == count
+        assert found.notes == ["Structures added to the project: liver, tumour, vessel."]
         same(other, filled)
         if form == "busi":
             assert {other.item(id).image_class for id in found.saved} == {"benign"}
@@ -147,30 +149,103 @@ def test_labels_with_gaps_are_numbered_without_them_in_an_export(filled, tmp_pat
         same(filled, other)
 
 
-def test_label_maps_of_others_make_structures_and_binary_masks_do_not(tmp_path):
+def store_mask(path: Path, map_xyz: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(map_xyz[:, :, 0].T.copy()).save(path)
+
+
+def coco_of(path: Path, names: dict[str, np.ndarray], image: str) -> None:
+    """A COCO file with one annotation of each of several structures, in their order."""
+    rows = [
+        {"id": number, "image_id": 1, "category_id": number, "segmentation": {"size": [40, 56], "counts": counts}}
+        for number, mask_xyz in enumerate(names.values(), start=1)
+        for counts in [run_lengths.compress(run_lengths.encode(mask_xyz[:, :, 0].T))]
+    ]
+    images = [{"id": 1, "file_name": f"{image}.png", "height": 40, "width": 56}]
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
+
+
+def test_label_maps_without_names_are_one_structure_until_structures_are_defined(tmp_path):
     with Project(tmp_path / "project") as project:
         first, second = (project.add(picture(tmp_path, seed)) for seed in range(2))
         up = tmp_path / "up" / "masks"
-        up.mkdir(parents=True)
         for value in (255, 1, 2):
-            Image.fromarray((organ() > 0)[:, :, 0].T * np.uint8(value)).save(up / "picture 0.png")
-            transfer.take(project, up, "anne")
+            store_mask(up / "picture 0.png", (organ() > 0) * np.uint8(value))
+            assert not transfer.take(project, up, "anne").notes
             assert np.array_equal(project.labels(first.id), organ() > 0)
-            assert not structures.is_defined(project)
-        Image.fromarray(organ()[:, :, 0].T).save(up / "picture 1.png")
+        store_mask(up / "picture 1.png", organ())
+        (note,) = transfer.take(project, up, "anne").notes
+        assert note.startswith(
+            "picture 1.png: The mask holds 2 labels; every label above 0 is lesion. To import them as"
+        )
+        assert np.array_equal(project.labels(second.id), organ() > 0) and not structures.is_defined(project)
+        (up / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "organ", "2": "cyst"}}))
         found = transfer.take(project, up, "anne")
-        assert sorted(found.saved) == sorted([first.id, second.id])
-        assert not [note for note in found.notes if "label" in note]
-        assert [(one.label, one.name) for one in structures.defined(project)] == [(1, "lesion"), (2, "structure 2")]
-        assert np.array_equal(project.labels(second.id), organ())
-        assert (project.labels(first.id) == 2).sum() == (organ() > 0).sum()  # by the other mask, its value is a label
-        structures.define(project, [Structure("organ", label=1), Structure("cyst", label=2)])
+        assert found.notes == ["Structures added to the project: cyst, organ."]  # beside the lesion of before
+        assert set(parts(project, second.id)) == {"organ", "cyst"} and set(parts(project, first.id)) == {"cyst"}
         (up / "picture 0.png").unlink()
-        Image.fromarray(organ()[:, :, 0].T[::-1].copy()).save(up / "picture 1.png")
         (up / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "cyst", "2": "vessel"}}))
-        transfer.take(project, up, "anne")
-        assert [one.name for one in structures.defined(project)] == ["organ", "cyst", "vessel"]
+        assert transfer.take(project, up, "anne").notes == ["Structures added to the project: vessel."]
         assert set(parts(project, second.id)) == {"cyst", "vessel"}
+
+
+def test_numbers_of_objects_and_maps_of_a_structures_folder_are_no_structures_and_a_note_says_so(filled, tmp_path):
+    item = filled.items()[0]
+    filled.reopen(item.id)
+    for folder, name in (("SegmentationObject", "liver"), ("masks/vessel", "vessel")):
+        store_mask(tmp_path / name / folder / "picture 0.png", organ())
+        found = transfer.take(filled, tmp_path / name, "anne")
+        assert found.notes == ["picture 0.png: The mask holds 2 labels; every label above 0 is lesion."]
+        assert parts(filled, item.id).keys() == {name} and np.array_equal(filled.mask(item.id), organ() > 0)
+
+
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)])
+def test_a_single_value_is_the_number_of_a_structure_that_another_mask_adds(tmp_path, monkeypatch, places):
+    saved = []
+    monkeypatch.setattr(
+        Project, "save", lambda *given, save=Project.save, **more: saved.append(0) or save(*given, **more)
+    )
+    with Project(tmp_path / "project") as project:
+        structures.define(project, [Structure("organ", label=1)])
+        one, other = (project.add(picture(tmp_path, seed)) for seed in places)
+        up = tmp_path / "up" / "masks"
+        store_mask(up / "picture 0.png", (organ() > 0) * np.uint8(2))
+        store_mask(up / "picture 1.png", organ())
+        found = transfer.take(project, up, "anne")
+        assert found.notes == ["Structures added to the project: structure 2."] and len(found.saved) == len(saved) == 2
+        first, second = (one, other)[places[0]], (one, other)[places[1]]
+        assert np.array_equal(project.labels(second.id), organ())
+        assert np.array_equal(project.labels(first.id) == 2, organ() > 0)
+
+
+def test_an_image_of_which_a_part_is_unreadable_is_saved_once_with_its_structures(tmp_path):
+    with Project(tmp_path / "project") as project:
+        structures.define(project, ["organ"])
+        first, second = (project.add(picture(tmp_path, seed)) for seed in range(2))
+        up = tmp_path / "up" / "masks"
+        store_mask(up / "picture 0_mask_1.png", (organ() > 0) * np.uint8(2))
+        store_mask(up / "picture 0_mask_2.png", organ()[:9])  # of another size
+        store_mask(up / "picture 1.png", organ())
+        found = transfer.take(project, up, "anne")
+        assert sorted(found.saved) == sorted([first.id, second.id]) and len(found.refused) == 1
+        assert np.array_equal(project.labels(first.id) == 2, organ() > 0)
+
+
+@pytest.mark.parametrize("plain", [0, 1])
+def test_a_mask_without_names_never_becomes_a_structure_that_another_image_names(tmp_path, plain):
+    with Project(tmp_path / "project") as project:
+        items = [project.add(picture(tmp_path, seed)) for seed in range(2)]
+        (tmp_path / "up").mkdir()
+        store_mask(tmp_path / "up" / "masks" / f"picture {plain}.png", (organ() > 0) * np.uint8(255))
+        named = {"liver": organ() == 1, "tumour": organ() == 2}
+        coco_of(tmp_path / "up" / "a.json", named, f"picture {1 - plain}")
+        assert len(transfer.take(project, tmp_path / "up", "anne").saved) == 2
+        assert {one.name for one in structures.defined(project)} == {"lesion", "liver", "tumour"}
+        found = parts(project, items[plain].id)
+        assert set(found) == {"lesion"} and np.array_equal(found["lesion"], organ() > 0)
+        found = parts(project, items[1 - plain].id)
+        assert found.keys() == named.keys() and all(np.array_equal(found[name], named[name]) for name in named)
 
 
 def test_a_value_that_is_no_label_of_a_project_with_several_is_its_first_structure(filled, tmp_path):
