@@ -180,13 +180,13 @@ def _open(session: AnnotationSession, command: Command) -> str:
 
 def _accept(session: AnnotationSession, command: Command) -> str:
     image = command.slice_ref.image
-    project = session.project_of(image)
+    session.project_of(image)
     is_empty = not image.mask_xyz.any()
     if is_empty != command.params.get("empty", False):
         return session.reply(
             command.slice_ref.key, saved=session.save_first(command), error=EMPTY if is_empty else NOT_EMPTY
         )
-    image.accept(project, session.user)
+    session.accept(image)
     return _open_next(session, command, "Accepted")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,18 @@ COMMANDS = (
     "previous",
     "take",
     "define",
+)
+# those that change or use the chosen structure
+WITH_STRUCTURE = (
+    "scribble",
+    "copy",
+    "propagate",
+    "propagate_all",
+    "interpolate",
+    "proposal",
+    "prompt",
+    "preview",
+    "tidy",
 )
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
@@ -97,12 +109,6 @@ class Command:
     params: dict
     id: str = ""
     structure: int = 1
-
-    def check_structures(self, labels: Collection[int]) -> None:
-        """ValueError for a structure that is not among some labels, drawn or chosen."""
-        drawn = () if self.mask_hw is None else np.flatnonzero(np.bincount(self.mask_hw.ravel())[1:]) + 1
-        if unknown := next((label for label in (self.structure, *drawn) if label not in labels), 0):
-            raise ValueError(f"structure {unknown} is not defined here; allowed are {', '.join(map(str, labels))}")
 
 
 def reply_header(message: object) -> tuple[str, int]:

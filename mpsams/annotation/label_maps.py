@@ -5,7 +5,7 @@ A voxel has one structure. What is drawn last wins: it takes voxels from other s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -36,6 +36,13 @@ def count(label_map: np.ndarray) -> np.ndarray:
 def largest_label(label_map: np.ndarray) -> int:
     """Return the largest label in a map; 0 for an empty one."""
     return int(label_map.max(initial=0))
+
+
+def unknown_labels(label_map: np.ndarray, known: Collection[int]) -> list[int]:
+    """Return the labels in a map that are not among those of known structures, in order."""
+    highest = largest_label(label_map)
+    missing = (label for label in range(1, highest + 1) if label not in known)
+    return [label for label in missing if label == highest or (label_map == label).any()]
 
 
 def renumber(label_map: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:

@@ -19,6 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mpsams import checkpoint
+from mpsams.annotation import label_maps
 from mpsams.imaging import Scan, UnreadableImage, export, nifti, raster
 
 _WHOLE = 255  # of a PNG with a single structure
@@ -53,8 +54,7 @@ def validate(scan: Scan, mask_xyz: np.ndarray, labels: Collection[int] = (1,)) -
     if mask_xyz.dtype not in (bool, np.uint8)[several:] or mask_xyz.shape != scan.voxels_xyz.shape:
         raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is {kind} {scan.voxels_xyz.shape}")
     map_xyz = mask_xyz.view(np.uint8)
-    highest = int(map_xyz.max())
-    if unknown := [n for n in range(1, highest + 1) if n not in labels and (n == highest or (map_xyz == n).any())]:
+    if unknown := label_maps.unknown_labels(map_xyz, labels):
         raise ValueError(f"mask has the value {unknown[0]}; allowed is {kind} {scan.voxels_xyz.shape}")
     return map_xyz
 

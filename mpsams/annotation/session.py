@@ -17,7 +17,7 @@ from threading import RLock
 
 import numpy as np
 
-from mpsams.annotation import actions, commands, disk, protocol, structures
+from mpsams.annotation import actions, commands, disk, label_maps, protocol, structures
 from mpsams.annotation.commands import Command, SliceRef
 from mpsams.annotation.consensus import MERGES
 from mpsams.annotation.image_loader import CONFLICT, ImageLoader
@@ -47,6 +47,8 @@ ONCE = (
 )
 REMEMBERED = 64  # commands whose repetition is recognised; images shown before
 NOT_WRITTEN = "{} What you drew is kept here."
+REMOVED = "the structure that you chose is not there any more; choose another one"
+RESTORED = "Defined again, as this mask has what was removed from the project meanwhile: {}."
 RESTARTED = "The app was started again; what you drew is saved."
 
 
@@ -83,6 +85,7 @@ class AnnotationSession:
         self._seconds: OrderedDict[str, float] = OrderedDict()  # counted so far, by the ids of the last commands
         self._done: set[str] = set()  # ids of the last commands that took effect
         self._last_reply: tuple[str, str] = "", ""  # id of the last command, and its reply
+        self._notice = ""  # of the next reply
 
     @property
     def case_on_screen(self) -> Case:
@@ -200,8 +203,8 @@ class AnnotationSession:
                 self._restore(key)
                 resumed = self.loader.resume(key, self.user)
                 command = commands.parse_command(message, self.loader.images.in_memory)
-                project = self.project if command.slice_ref.image.item else None
-                command.check_structures((1,) if project is None else structures.labels(project))
+                if command.mask_hw is not None:
+                    self._restore_structures(command.slice_ref.image, command.mask_hw)
             except ConflictError:
                 return self.reply("", error=CONFLICT)  # without a key: another slice may be on screen there
             except (ValueError, OSError) as error:
@@ -226,6 +229,7 @@ class AnnotationSession:
                 and command.slice_ref.image.is_dirty
             ):
                 return self._repeat_reply(command)
+            self._check_chosen(command)
             answer = actions.ACTIONS[command.action](self, command)
             if command.id:
                 self._done.add(command.id)
@@ -242,7 +246,15 @@ class AnnotationSession:
 
     def save(self, image: OpenImage) -> str:
         """Save an image's mask; return "disk", or "memory" without a project."""
+        if image.is_dirty:
+            self._restore_structures(image, image.mask_xyz)
         return image.save(self.project, self.user)
+
+    def accept(self, image: OpenImage) -> None:
+        """Accept an image's mask. ValueError if it is in no project."""
+        project = self.project_of(image)
+        self._restore_structures(image, image.mask_xyz)
+        image.accept(project, self.user)
 
     def save_first(self, command: Command) -> str:
         """Save the mask that came with a command before the rest of it is done; return as ``save``, "" if there is
@@ -358,6 +370,8 @@ class AnnotationSession:
             found if item is not None else (),
             item is not None and self.can_define,
         )
+        if not error:
+            message, self._notice = " ".join(filter(None, (self._notice, message))), ""
         if show:
             self._sent = self._signature()
             remark = self.project.remark(image.item) if self.project is not None and item else ""
@@ -382,6 +396,24 @@ class AnnotationSession:
             return self.project.item(id) if self.project is not None and id else None
         except ValueError:
             return None
+
+    def _check_chosen(self, command: Command) -> None:
+        """ValueError for a command about a structure that is not there."""
+        project = self.project if command.slice_ref.image.item else None
+        labels = (1,) if project is None else structures.labels(project)
+        if command.action in commands.WITH_STRUCTURE and command.structure not in labels:
+            raise ValueError(REMOVED)
+
+    def _restore_structures(self, image: OpenImage, label_map: np.ndarray) -> None:
+        """Define structures again that were removed in another tab since they were drawn on an image.
+
+        ValueError: a map of it holds a label that no structure had.
+        """
+        if self.project is not None and image.item:
+            names = [one.name for one in structures.restore(self.project, label_map, self.user)]
+            self._notice = RESTORED.format(", ".join(names)) if names else self._notice
+        elif label_maps.largest_label(label_map) > 1:
+            raise ValueError("several structures; allowed is one, as this image is in no project")
 
     @staticmethod
     def _count_elsewhere(here: SliceRef, defined: Sequence[Structure]) -> list[dict]:
@@ -418,7 +450,7 @@ class AnnotationSession:
         """Return the reply to a repeated command once more; what was drawn since is saved first."""
         image = command.slice_ref.image
         if image.is_dirty and command.action == "accept":
-            image.accept(self.project_of(image), self.user)
+            self.accept(image)
         saved = self.save_first(command)
         reply = self._last_reply[1] if self._last_reply[0] == command.id else self.reply(command.slice_ref.key)
         return protocol.update_reply(reply, self._request_id, saved)

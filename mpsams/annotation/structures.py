@@ -53,9 +53,9 @@ def find(given: Iterable[Structure], name: str) -> Structure | None:
 def make(given: Iterable[str | Structure], known: Iterable[Structure] = ()) -> tuple[Structure, ...]:
     """Return structures with a label, a colour and a key where none is given, in the order of their labels.
 
-    known: those of before, see ``match``; a new structure gets the label of one of them that is left out only where no
-    other is free. ValueError: no structure or too many, a name that is none of a file, two of one name, key or label,
-    no colour.
+    known: those of before, and those that were removed earlier, see ``match``; a new structure gets the label of one of
+    them only where no other is free. ValueError: no structure or too many, a name that is none of a file, two of one
+    name, key or label, no colour.
     """
     before = list(known)
     listed = match(given, before)
@@ -119,6 +119,35 @@ def labels(project: Project) -> tuple[int, ...]:
     return tuple(one.label for one in defined(project))
 
 
+def removed(project: Project) -> list[Structure]:
+    """Return the structures that were removed from a project and whose label no other one has."""
+    last: dict[int, Structure] = {}
+    used = labels(project)
+    for row in project.log():
+        if row.get("action") == "configured" and row.get("setting") == SETTING:
+            with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
+                last |= {one.label: one for one in make(Structure(**each) for each in row["value"])}
+    return [_replace(one, key="") for label, one in last.items() if label not in used]  # it may be taken
+
+
+def restore(project: Project, label_map: np.ndarray, user: str = "") -> list[Structure]:
+    """Define those structures of a label map again that were removed meanwhile; return them.
+
+    ValueError as ``define``; the map holds the label of a structure that there never was.
+    """
+    unknown = label_maps.unknown_labels(label_map, labels(project))
+    found = [one for one in removed(project) if one.label in unknown] if unknown else []
+    if len(found) < len(unknown):
+        names = ", ".join(map(str, labels(project)))
+        strange = next(label for label in unknown if label not in {one.label for one in found})
+        raise ValueError(f"structure {strange} is not defined here; allowed are {names}")
+    if found:
+        now = defined(project)
+        found = [_replace(one, name=f"{one.name[:50]} (removed)") if find(now, one.name) else one for one in found]
+        define(project, [*now, *found], user)
+    return found
+
+
 def is_defined(project: Project) -> bool:
     """Return True if the structures of a project were defined, False while it has the usual one."""
     return project.setting(SETTING) is not None or project.has_labels
@@ -127,25 +156,26 @@ def is_defined(project: Project) -> bool:
 def define(project: Project, given: Iterable[str | Structure], user: str = "") -> tuple[Structure, ...]:
     """Set the structures of a project, and of the projects of other readers in its folder; return them.
 
-    given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, and
-    the first names of a project that has defined none are its structures from label 1. Proposals lose the structures
-    that are left out. ValueError as ``make``; a structure is left out that masks hold, here or of other readers.
+    given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, one
+    that was removed gets it back, and the first names of a project that has defined none are its structures from label
+    1. Proposals lose the structures that are left out. ValueError as ``make``; a structure is left out that masks hold,
+    here or of other readers.
     """
     with project.exclusive(with_images=True):
         before = defined(project)
-        known = before if is_defined(project) else ()
+        known = (*before, *removed(project)) if is_defined(project) else ()
         listed = match(given, known)
         made = make(listed, known)
         if made == before:
             return made
         project.refuse_read_only()
         kept = {one.label for one in (listed if known else made)}
-        removed = [one for one in before if one.label not in kept]
-        for one in removed:
+        left_out = [one for one in before if one.label not in kept]
+        for one in left_out:
             if count := count_masks(project, one.label):
                 raise ValueError(f"structure {one.name!r} is in {count} mask{'s' * (count > 1)}; remove it there first")
-        if removed:
-            _forget(project, {one.label for one in removed}, user)
+        if left_out:
+            _forget(project, {one.label for one in left_out}, user)
         rows = [asdict(one) for one in made]
         if project.has_labels or [one.label for one in made] != [1]:
             project.describe(version=LABELLED_VERSION, **{SETTING: rows})
@@ -169,16 +199,16 @@ def _update(
     return [_replace(one, name=renamed.get(one.name.casefold(), one.name)) for one in theirs]
 
 
-def _forget(project: Project, removed: set[int], user: str) -> None:
+def _forget(project: Project, left_out: set[int], user: str) -> None:
     """Take structures out of the proposals, and out of what checkpoints have learnt."""
     for item in project.items():
         map_xyz = project.proposed_labels(item.id) if item.proposal else None
-        if map_xyz is not None and (unwanted := np.isin(map_xyz, list(removed))).any():
+        if map_xyz is not None and (unwanted := np.isin(map_xyz, list(left_out))).any():
             map_xyz[unwanted] = 0
             project.propose(item.id, map_xyz, *(item.checkpoint or ("", "")), user=user)
     learnt = project.setting(LEARNT)
-    if isinstance(learnt, dict) and removed & set(learnt.values()):
-        value = {name: label for name, label in learnt.items() if label not in removed}
+    if isinstance(learnt, dict) and left_out & set(learnt.values()):
+        value = {name: label for name, label in learnt.items() if label not in left_out}
         project.append_log("configured", user, setting=LEARNT, value=value)
 
 

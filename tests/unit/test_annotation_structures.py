@@ -103,7 +103,7 @@ def test_structures_are_renamed_recoloured_and_removed_only_while_no_mask_holds_
     two.save(item.id, np.where(organ() == 2, np.uint8(3), organ()))
     with pytest.raises(ValueError, match="mask has the value 2"):
         two.save(item.id, organ())
-    assert [one.label for one in structures.define(two, ["organ", "vessel", "cyst"])] == [1, 2, 3]
+    assert [one.label for one in structures.define(two, ["organ", "vessel", "cyst"])] == [1, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,27 @@ def test_a_structure_without_a_label_is_the_one_of_its_name(two):
     assert made[1].colour == "#010203" and made[1].key == "c"
     renamed = structures.define(two, [Structure("mass", label=2), "tumour", "liver"])  # another tumour than before
     assert [(one.label, one.name) for one in renamed] == [(1, "liver"), (2, "mass"), (4, "tumour")]
+
+
+def test_a_structure_that_was_removed_gets_its_label_again_and_no_other_does(two):
+    structures.define(two, ["liver"])
+    assert [(one.label, one.name) for one in structures.define(two, ["liver", "cyst"])] == [(1, "liver"), (3, "cyst")]
+    made = structures.define(two, ["Tumour", "cyst", "liver"])
+    assert [(one.label, one.name) for one in made] == [(1, "liver"), (2, "tumour"), (3, "cyst")]
+    structures.define(two, ["liver", Structure("mass", label=2), "cyst"])
+    made = structures.define(two, ["tumour", "mass", "liver", "cyst"])  # another tumour than before
+    assert [(one.label, one.name) for one in made] == [(1, "liver"), (2, "mass"), (3, "cyst"), (4, "tumour")]
+    assert structures.removed(two) == []
+
+
+def test_a_structure_is_restored_under_another_name_where_a_new_one_has_its_name(two):
+    structures.define(two, ["liver"])
+    structures.define(two, ["liver", Structure("Tumour", label=5)])
+    assert [(one.label, one.name) for one in structures.restore(two, organ())] == [(2, "tumour (removed)")]
+    assert [one.name for one in structures.defined(two)] == ["liver", "tumour (removed)", "Tumour"]
+    assert structures.restore(two, organ()) == []
+    with pytest.raises(ValueError, match="structure 7 is not defined here; allowed are 1, 2, 5"):
+        structures.restore(two, organ() * 7)
 
 
 def test_the_label_of_a_structure_that_is_left_out_is_used_again_only_if_no_mask_has_it(two, tmp_path):
@@ -203,8 +224,7 @@ def test_a_structure_that_is_only_proposed_is_removed_and_leaves_the_proposals(r
         structures.define(two, ["liver"])
     two.save(second.id, (organ() == 1).view(np.uint8))
     structures.define(two, ["liver", "vessel"])
-    structures.define(two, ["liver", "vessel", "cyst"])
-    assert [one.name for one in structures.defined(two)] == ["liver", "cyst", "vessel"]  # label 2 is another one now
+    structures.define(two, ["liver", "vessel", Structure("cyst", label=2)])
     for one in (two, clara):
         assert np.array_equal(one.proposed_labels(first.id), organ() == 1)
     assert two.item(first.id).checkpoint == ("a-network", "0") and two.item(first.id).priority == 0.5
@@ -304,8 +324,73 @@ def test_the_canvas_draws_one_structure_and_leaves_the_others(registry, two, tmp
     assert (tab.mask[lesion] == 2).all() and np.array_equal(two.labels(item.id)[:, :, 0].T, tab.mask)
     reply = tab.send("save", map_hw * 3)
     assert "ructure 3 is not defined here; allowed are 1, 2" in reply["error"] and not reply["saved"]
-    assert "tructure 3 is not" in tab.send("tidy", how="holes", structure=3)["error"]
+    assert "that you chose is not there any more" in tab.send("tidy", how="holes", structure=3)["error"]
     assert tab.send("save")["error"] == ""
+
+
+def test_a_mask_is_saved_with_a_structure_that_was_removed_in_another_tab(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    tab, other = Page(registry, two), Page(registry, two)
+    tab.open(item.id)
+    other.open(item.id)
+    map_hw = np.where(box(tab.shape, 5, 5), np.uint8(1), np.uint8(2) * box(tab.shape, 20, 20))
+    rows = [{"label": 1, "name": "liver"}, {"name": "vessel"}]
+    assert not other.send("define", structures=rows)["error"]
+    reply = tab.send("save", map_hw, structure=2)
+    assert reply["saved"] == "disk" and "removed from the project meanwhile: tumour." in reply["message"]
+    assert [(one["label"], one["name"]) for one in reply["state"]["structures"]] == [
+        (1, "liver"),
+        (2, "tumour"),
+        (3, "vessel"),
+    ]
+    assert np.array_equal(two.labels(item.id)[:, :, 0].T, map_hw)
+    assert not tab.send("save", map_hw, structure=2)["message"]
+    assert "is in 1 mask" in other.send("define", structures=rows)["error"]
+
+
+def test_a_proposal_on_screen_is_accepted_after_its_structure_was_removed_in_another_tab(
+    registry,
+    two,
+    tmp_path,  # noqa: F811
+):
+    first, second = (two.add(picture(tmp_path, seed)) for seed in range(2))
+    two.propose(first.id, organ(), "a-network", "0")
+    two.propose(second.id, organ(), "a-network", "0")
+    tab = Page(registry, two)
+    tab.open(first.id)
+    structures.define(two, ["liver"])
+    assert "that you chose is not there any more" in tab.send("tidy", how="holes", structure=2)["error"]
+    assert not tab.send("window", low=0, high=9, structure=2)["error"]
+    reply = tab.send("accept", structure=2)
+    assert not reply["error"] and "meanwhile: tumour." in reply["message"]
+    assert np.array_equal(two.labels(first.id), organ()) and two.item(first.id).status == "accepted"
+    assert np.array_equal(tab.mask, (organ() == 1)[:, :, 0].T)  # of the next image, whose proposal lost the tumour
+
+
+def test_an_image_is_left_in_a_tab_whose_chosen_structure_was_removed(registry, two, tmp_path):  # noqa: F811
+    first, second = (two.add(picture(tmp_path, seed)) for seed in range(2))
+    tab = Page(registry, two)
+    tab.open(first.id)
+    structures.define(two, ["liver"])
+    drawn_hw = box(tab.shape, 5, 5)
+    assert "that you chose is not there" in tab.send("tidy", drawn_hw.view(np.uint8), how="holes", structure=2)["error"]
+    assert np.array_equal(two.labels(first.id)[:, :, 0].T, drawn_hw)
+    reply = tab.send("open", item=second.id, structure=2)
+    assert not reply["error"] and tab.session.image.item == second.id
+    assert [one.name for one in structures.defined(two)] == ["liver"]
+
+
+def test_a_reader_keeps_a_structure_that_the_first_reader_removed_while_they_drew_it(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    view = ReaderViews(two).join("Clara", True)
+    tab = Page(registry, view.project)
+    tab.session = AnnotationSession(registry, view.project, view=view)
+    tab.open(item.id)
+    structures.define(two, ["liver"])
+    assert [one.name for one in structures.defined(view.project)] == ["liver"]
+    assert "meanwhile: tumour." in tab.send("save", organ()[:, :, 0].T, structure=2)["message"]
+    assert np.array_equal(view.project.labels(item.id), organ())
+    assert [one.name for one in structures.defined(two)] == ["liver"]
 
 
 def test_proposals_are_taken_as_the_chosen_structure(registry, two, tmp_path):  # noqa: F811
