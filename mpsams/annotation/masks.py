@@ -48,14 +48,12 @@ def validate(scan: Scan, mask_xyz: np.ndarray, labels: Collection[int] = (1,)) -
     ValueError for a mask of another type or shape, or with another value.
     """
     several = len(labels) > 1
-    kind = (
-        f"uint8 with 0 and {', '.join(map(str, sorted(labels)))}," if several or mask_xyz.dtype == np.uint8 else "bool"
-    )
+    kind = f"{'bool or ' if tuple(labels) == (1,) else ''}uint8 with 0 and {', '.join(map(str, sorted(labels)))}"
     if mask_xyz.dtype not in (bool, np.uint8)[several:] or mask_xyz.shape != scan.voxels_xyz.shape:
-        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is {kind} {scan.voxels_xyz.shape}")
+        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is {kind}, {scan.voxels_xyz.shape}")
     map_xyz = mask_xyz.view(np.uint8)
     if unknown := label_maps.unknown_labels(map_xyz, labels):
-        raise ValueError(f"mask has the value {unknown[0]}; allowed is {kind} {scan.voxels_xyz.shape}")
+        raise ValueError(f"mask has the value {unknown[0]}; allowed is {kind}")
     return map_xyz
 
 

@@ -39,7 +39,7 @@ def write(
     if format not in formats(scan):
         raise ValueError(f"format {format!r}; allowed are {', '.join(formats(scan))}")
     if mask_xyz.shape != scan.voxels_xyz.shape:
-        raise ValueError(f"mask is of shape {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
+        raise ValueError(f"mask is of shape {mask_xyz.shape}; allowed is {scan.voxels_xyz.shape}")
     if format == "png":
         return raster.write_mask(geometry.radiological_view(mask_xyz, None)[0]), ENDINGS[format]
     if format == "nifti":

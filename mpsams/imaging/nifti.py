@@ -130,7 +130,7 @@ def write_mask(scan: Scan, mask_xyz: np.ndarray) -> bytes:
     """
     if mask_xyz.dtype not in (bool, np.uint8) or mask_xyz.shape != scan.voxels_xyz.shape:
         raise ValueError(
-            f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}, or uint8"
+            f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool or uint8, {scan.voxels_xyz.shape}"
         )
     header = _mask_header(scan)
     data = io.BytesIO()

@@ -122,7 +122,7 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
 def write_mask(mask_hw: np.ndarray) -> bytes:
     """An (H, W) mask as 8-bit grey PNG without geometry: bool with lesion 255, else 0; a label map, uint8, as it is."""
     if mask_hw.dtype not in (bool, np.uint8) or mask_hw.ndim != 2:
-        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W), or uint8")
+        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool or uint8, (H, W)")
     png = io.BytesIO()
     Image.fromarray(mask_hw.astype(np.uint8) * (255 if mask_hw.dtype == bool else 1)).save(png, "PNG")
     return png.getvalue()

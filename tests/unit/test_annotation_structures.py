@@ -71,6 +71,9 @@ def test_nothing_flattens_or_invents_structures(two, tmp_path):
     for wrong in (organ() > 0, organ() + 1):
         with pytest.raises(ValueError, match="allowed is uint8 with 0 and 1, 2"):
             two.save(item.id, wrong)
+    structures.define(two, [Structure("liver", label=1), "tumour", "vessel"])
+    with pytest.raises(ValueError, match=r"mask has the value 4; allowed is uint8 with 0 and 1, 2, 3$"):
+        two.save(item.id, 2 * organ())
     assert np.array_equal(two.labels(item.id), organ())
     path = two.folder / "masks" / f"{item.id}.png"
     two.accept(item.id)
@@ -162,6 +165,8 @@ def test_the_label_of_a_structure_that_is_left_out_is_used_again_only_if_no_mask
 def test_a_single_structure_with_another_label_than_one_is_saved_and_accepted(two, tmp_path):
     item = two.add(picture(tmp_path))
     structures.define(two, ["tumour"])
+    with pytest.raises(ValueError, match="mask has the value 1; allowed is uint8 with 0 and 2$"):
+        two.save(item.id, organ() > 0)
     tumour = np.where(organ() == 2, organ(), np.uint8(0))
     views = ReaderViews(two)
     readers = [two, views.join("Clara", True).project]

@@ -301,7 +301,7 @@ def test_a_mask_that_does_not_fit_changes_nothing(project, item):
     project.save(item.id, drawn(1, FLAT))
     before = project.log()
     for wrong in (drawn(1, DEEP), drawn(1, FLAT).astype(np.int16), drawn(1, FLAT)[:, :, 0]):
-        with pytest.raises(ValueError, match="allowed is bool"):
+        with pytest.raises(ValueError, match=r"allowed is bool or uint8 with 0 and 1, \("):
             project.save(item.id, wrong)
     with pytest.raises(ValueError, match="truth is of shape"):
         project.save(item.id, drawn(2, FLAT), truth_xyz=drawn(1, DEEP))

@@ -217,6 +217,9 @@ def test_wrong_masks_labels_and_scans(tmp_path):
     for wrong in (mask.astype(np.uint8), mask[1:], mask[:, :, 0], mask.transpose(1, 0, 2)):
         with pytest.raises(ValueError, match="allowed is bool of shape"):
             dicom_seg.write(scan, wrong, "Lesion", "MPS-AMS")
+    for wrong in (mask, np.where(mask, np.uint8(3), np.uint8(0)), mask[1:].view(np.uint8)):
+        with pytest.raises(ValueError, match=r"up to \w+ of shape .*; allowed is uint8 with 0 to 2 of shape"):
+            dicom_seg.write(scan, wrong, ["liver", "tumour"], "MPS-AMS")
     for label, algorithm in (("", "x"), ("x", " "), ("x" * 65, "x"), ("x", "a\\b"), ("a\nb", "x")):
         with pytest.raises(ValueError, match="allowed are 1 to 64"):
             dicom_seg.write(scan, mask, label, algorithm)

@@ -441,7 +441,7 @@ def test_pixel_space_claims_no_orientation():
 
 @pytest.mark.parametrize("wrong", [np.zeros(SMALL, np.int16), np.zeros(SMALL[::-1], bool), np.zeros((*SMALL, 1), bool)])
 def test_a_wrong_mask_is_an_error(wrong):
-    with pytest.raises(ValueError, match=r"allowed is bool \(4, 5, 6\)"):
+    with pytest.raises(ValueError, match=r"allowed is bool or uint8, \(4, 5, 6\)"):
         nifti.write_mask(Scan(np.zeros(SMALL), "ct", "", affine=np.eye(4)), wrong)
 
 

@@ -87,10 +87,11 @@ def _check(scan: Scan, mask_xyz: np.ndarray, labels: Sequence[str], algorithm: s
         raise ValueError(
             "this DICOM lacks UIDs that a DICOM-SEG refers to: class, image, series, study, frame of reference"
         )
-    is_kind = mask_xyz.dtype in ((bool,) if len(labels) == 1 else (np.uint8,)) and mask_xyz.max() <= len(labels)
-    if not is_kind or mask_xyz.shape != scan.voxels_xyz.shape:
+    kind, allowed = (bool, "bool") if len(labels) == 1 else (np.uint8, f"uint8 with 0 to {len(labels)}")
+    if mask_xyz.dtype != kind or mask_xyz.shape != scan.voxels_xyz.shape or mask_xyz.max() > len(labels):
         raise ValueError(
-            f"mask is {mask_xyz.dtype} of shape {mask_xyz.shape}; allowed is bool of shape {scan.voxels_xyz.shape}"
+            f"mask is {mask_xyz.dtype} up to {mask_xyz.max()} of shape {mask_xyz.shape}; allowed is {allowed} of shape"
+            f" {scan.voxels_xyz.shape}"
         )
     for words in (*labels, algorithm):
         if not 0 < len(words.strip()) <= _LONGEST or "\\" in words or not words.isprintable():
