@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from mpsams.annotation import coco_json, run_lengths
 from mpsams.annotation.coco_json import ALLOWED, id_of, label_of
 from mpsams.imaging import Scan, UnreadableImage, geometry
 from mpsams.imaging.name_matching import Names
+from mpsams.imaging.overlaps import Overlap, Overlay
 
 MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
 _PER_BYTE = 100  # pixels that take as long as a byte of JSON
@@ -262,16 +264,17 @@ def _placed(
 
 def draw(
     document: Document, key: str, scan: Scan, budget: PixelBudget
-) -> tuple[np.ndarray | None, list[str], list[str]]:
-    """The label map of one of a document's images, uint8 (X, Y, Z), the names of its labels from 1 on, and why parts
-    were left out. Of a pixel in several annotations the last counts.
+) -> tuple[np.ndarray | None, list[str], list[str], set[Overlap]]:
+    """The label map of one of a document's images, uint8 (X, Y, Z), the names of its labels from 1 on, why parts were
+    left out, and the labels that overlap; a pixel in several has the one whose annotations are the smallest.
 
     None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document``
     writes it.
     """
     map_xyz, drawn = scan.empty_mask().view(np.uint8), False
-    labels: list[str] = []
+    labels: dict[str, int] = {}
     reasons: list[str] = []
+    overlay = Overlay()
     shown_shw = geometry.radiological_view(map_xyz, scan.affine)
     budget.spend(map_xyz.size // _PER_VOLUME)
     for entry in document.entries[key]:
@@ -285,21 +288,22 @@ def draw(
             continue
         drawn = drawn or entry.is_empty
         for annotation in entry.annotations:
-            label = document.titles.get(id_of(annotation.get("category_id")), "")
-            if label.casefold() in _NOTHING:
+            name = document.titles.get(id_of(annotation.get("category_id")), "")
+            if name.casefold() in _NOTHING:
                 continue
+            label = labels.get(name, min(len(labels) + 1, _MOST_LABELS))
+            make_mask = partial(_draw_segmentation, annotation.get("segmentation"), shown_shw.shape[1:], budget)
             try:
                 budget.spend(_PER_MASK)
-                part_hw = _draw_segmentation(annotation.get("segmentation"), shown_shw.shape[1:], budget)
+                overlay.add(shown_shw[number], label, make_mask)
             except UnreadableImage as refusal:
                 reasons.append(str(refusal))
                 if budget.left < 0:
                     break
             else:
-                labels += [label] * (label not in labels and len(labels) < _MOST_LABELS)
-                shown_shw[number][part_hw] = 1 + labels.index(label if label in labels else labels[-1])
+                labels[name] = label
                 drawn = True
-    return map_xyz if drawn else None, labels, reasons
+    return map_xyz if drawn else None, list(labels), reasons, overlay.finish()
 
 
 def _titles(categories: list[dict]) -> dict[object, str]:

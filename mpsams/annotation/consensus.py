@@ -36,10 +36,10 @@ def merge(maps: Sequence[np.ndarray], method: str) -> np.ndarray:
         raise ValueError(
             f"method {method[:40]!r} for {len(maps)} masks; allowed are {', '.join(MERGES)} for one or more"
         )
-    present = np.flatnonzero(np.sum([label_maps.count(each) for each in maps], axis=0)[1:]) + 1
+    present = sorted(set().union(*map(label_maps.present, maps)))
 
     def merged() -> Iterator[label_maps.Drawn]:
-        for label in map(int, present):
+        for label in present:
             masks = [each == label for each in maps]
             yield label, MERGES[method](masks), np.asarray(np.sum(masks, axis=0, dtype=np.uint8))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from mpsams.annotation.upload import File
 from mpsams.imaging import Scan, UnreadableImage, mask_files, name_matching, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
 from mpsams.imaging.mask_values import LesionMask
+from mpsams.imaging.overlaps import Overlap, Overlay
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
 MAX_EACH = 32  # masks of one image
@@ -166,7 +168,7 @@ class _Upload:
         self.work, self.images = coco.PixelBudget(), 0
         self.named: dict[str, list[File]] = {}
         self.documents: list[coco.Document] = []
-        self.segments: dict[str, list[tuple[np.ndarray, list[str]]]] = {}  # of DICOM-SEG, as bits, and names of labels
+        self.segments: dict[str, list[tuple[np.ndarray, list[str], set[Overlap]]]] = {}  # of DICOM-SEG, maps as bits
         matched = name_matching.Names(names)
         kinds = {file.path: upload.kind(file.path) for file in files}
         alone = len(scans) == 1 and sum(map(bool, kinds.values())) == 1
@@ -178,8 +180,8 @@ class _Upload:
                     self._json(upload.read(file.path, coco_json.MAX_BYTES), matched)
                 elif kind == "dicom":
                     slices = annotation_seg.slices(scans) if slices is None else slices
-                    key, map_xyz, segments = annotation_seg.read_segments(file.path, scans, allowance, slices)
-                    self.segments.setdefault(key, []).append((masks.pack(map_xyz), segments))
+                    key, map_xyz, labels, overlaps = annotation_seg.read_segments(file.path, scans, allowance, slices)
+                    self.segments.setdefault(key, []).append((masks.pack(map_xyz), labels, overlaps))
                 elif kind == "xml":
                     report.notes.append(
                         "An XML file was left out: those of CVAT and Pascal VOC are not read; export the masks there as"
@@ -253,41 +255,66 @@ class _Upload:
 
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
-        merged_xyz, before = None, len(self.report.refused)
-        labels: set[str] = set()
+        before = len(self.report.refused)
         if self.matcher is not None:
             self.matcher.drop_plans()
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
-            for map_xyz, part_labels in self._parts(key):
-                merged_xyz = map_xyz if merged_xyz is None else np.where(map_xyz > 0, map_xyz, merged_xyz)
-                labels |= part_labels
+            parts = list(self._parts(key))
         except UnreadableImage as refusal:  # of the image itself
             self._refuse(key, str(refusal))
             return None
-        if merged_xyz is None:
+        if not parts:
             return None
+        labels = {label for _, found in parts for label in found}
         if len(labels - {""}) > 1:
             self.report.taken.append(
                 (self.titles[key], "what is marked on it has several names; all of it was taken as lesion.")
             )
         label, image_class = (next(iter(found)) if len(found) == 1 else "" for found in (labels, classes))
-        return Mask(key, merged_xyz, label, len(self.report.refused) == before, image_class or label)
+        map_xyz = self._merge(key, [map_xyz for map_xyz, _ in parts])
+        return Mask(key, map_xyz, label, len(self.report.refused) == before, image_class or label)
+
+    def _merge(self, key: str, maps: list[np.ndarray]) -> np.ndarray:
+        """One label map of several with the labels of the project."""
+        if len(maps) == 1:
+            return maps[0]
+        merged_xyz, overlay = np.zeros_like(maps[0]), Overlay()
+        for map_xyz in maps:
+            for label in label_maps.present(map_xyz):
+                overlay.add(merged_xyz, label, partial(np.equal, map_xyz, label))
+        self._note_overlaps(key, overlay.finish())
+        return merged_xyz
+
+    def _note_overlaps(self, key: str, overlaps: set[Overlap]) -> None:
+        if self.matcher is None:
+            return
+        for top, below in sorted(overlaps):
+            if top != below:
+                one, other = self.matcher.name_of(top), self.matcher.name_of(below)
+                reason = f"{one} and {other} overlap; there the mask has {one}, the smaller of the two."
+                self.report.taken.append((self.titles[key], reason))
 
     def _take(
-        self, key: str, map_xyz: np.ndarray, names: Sequence[str], is_named: bool = False
+        self,
+        key: str,
+        map_xyz: np.ndarray,
+        names: Sequence[str],
+        is_named: bool = False,
+        overlaps: Collection[Overlap] = (),
     ) -> tuple[np.ndarray, set[str]]:
         """A label map with the labels of the project, and what is marked in it, names of structures left out.
 
-        names: of its labels from 1 on. is_named: True if they are those of structures.
+        names: of its labels from 1 on. is_named: True if they are those of structures. overlaps: of its labels.
         """
         if self.matcher is None:
             return (map_xyz > 0).view(np.uint8), set(names)
-        present = np.flatnonzero(label_maps.count(map_xyz)[1:]) + 1
+        present = sorted({*label_maps.present(map_xyz), *(label for pair in overlaps for label in pair)})
         named = {number: name for number, name in enumerate(names, start=1) if name}
         if len(present) > 1 and not named and not self.matcher.keeps_numbers:
             self.report.taken.append((self.titles[key], _JOINED.format(len(present))))
-        table = self.matcher.table(map(int, present), named, is_named)
+        table = self.matcher.table(present, named, is_named)
+        self._note_overlaps(key, {(table[top], table[below]) for top, below in overlaps})
         known = {name.casefold() for name in self.matcher.names}
         labels = set() if is_named else {name for name in names if name.casefold() not in known}
         return structure_matching.apply(map_xyz, table), labels
@@ -299,17 +326,17 @@ class _Upload:
         for document in self.documents:
             if key not in document.entries:
                 continue
-            map_xyz, labels, reasons = coco.draw(document, key, self.scans[key], self.work)
+            map_xyz, labels, reasons, overlaps = coco.draw(document, key, self.scans[key], self.work)
             if map_xyz is None and not reasons:
                 reasons = ["the COCO file lists it without annotations, so it was left as it is."]
             for reason in reasons:
                 self._refuse(key, reason)
             if map_xyz is not None:
-                yield self._take(key, map_xyz, labels, document.has_structures(self.classes))
-        for bits, labels in self.segments.get(key, ()):
+                yield self._take(key, map_xyz, labels, document.has_structures(self.classes), overlaps)
+        for bits, labels, overlaps in self.segments.get(key, ()):
             map_xyz = self.scans[key].empty_mask().view(np.uint8)
             np.copyto(map_xyz, masks.unpack(bits, map_xyz.shape))
-            yield self._take(key, map_xyz, labels, len({*labels} - {""}) > 1)
+            yield self._take(key, map_xyz, labels, len({*labels} - {""}) > 1, overlaps)
 
     def _refuse(self, key: str, reason: str) -> None:
         self.report.refused.append((self.titles[key], reason))
@@ -361,7 +388,7 @@ class _Upload:
         }
         if found.labels is None or (is_structure and folder.casefold() not in self.classes):
             return found.lesion.view(np.uint8), folder if is_structure else ""
-        is_structure = is_structure and int(np.count_nonzero(label_maps.count(found.labels)[1:])) < 2
+        is_structure = is_structure and len(label_maps.present(found.labels)) < 2
         return found.lesion.view(np.uint8) if is_structure else found.labels, folder if is_structure else ""
 
 

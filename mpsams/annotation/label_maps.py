@@ -33,6 +33,11 @@ def count(label_map: np.ndarray) -> np.ndarray:
     return sum((np.bincount(each.ravel(order="K"), minlength=256) for each in slices), np.zeros(256, np.int64))
 
 
+def present(label_map: np.ndarray) -> list[int]:
+    """Return the labels that a map holds, the smallest first."""
+    return [int(label) for label in np.flatnonzero(count(label_map)) if label]
+
+
 def largest_label(label_map: np.ndarray) -> int:
     """Return the largest label in a map; 0 for an empty one."""
     return int(label_map.max(initial=0))

@@ -42,6 +42,10 @@ class StructureMatcher:
         """Return the names of the project's structures where it has several."""
         return [one.name for one in self._several()]
 
+    def name_of(self, label: int) -> str:
+        """Return the name of a structure of the project, or of one that is planned."""
+        return next(one.name for one in [*self._new, *self._known] if one.label == label)
+
     @property
     def keeps_numbers(self) -> bool:
         """Return True if the values of a map without names are those of structures."""

@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from mpsams.imaging import Scan, UnreadableImage, dicom
 from mpsams.imaging.dicom import seg
 from mpsams.imaging.dicom.elements import Allowance, Steps, count, items, numbers, raw, text, uid
+from mpsams.imaging.overlaps import Overlap, Overlay
 
 _KIND = "1.2.840.10008.5.1.4.1.1.66.4"
 _SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # implicit and explicit little endian
@@ -120,15 +122,15 @@ def read(
     path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
 ) -> tuple[str, np.ndarray, str]:
     """The key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label."""
-    key, map_xyz, labels = read_segments(path, scans, allowance, table)
+    key, map_xyz, labels, _ = read_segments(path, scans, allowance, table)
     return key, map_xyz > 0, labels[0] if len(set(labels)) == 1 else ""
 
 
 def read_segments(
     path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
-) -> tuple[str, np.ndarray, list[str]]:
-    """The key of the scan that a DICOM-SEG refers to, its label map, uint8 (X, Y, Z), and the names of its segments by
-    label; of voxels in several segments the last counts.
+) -> tuple[str, np.ndarray, list[str], set[Overlap]]:
+    """The key of the scan that a DICOM-SEG refers to, its label map, uint8 (X, Y, Z), the names of its segments by
+    label, and the labels that overlap; a voxel in several segments has the smallest of them.
 
     Fractions, be they of occupancy or probability, are lesion above one half of MaximumFractionalValue.
 
@@ -149,7 +151,7 @@ def read_segments(
 
 def _read(
     path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allowance
-) -> tuple[str, np.ndarray, list[str]]:
+) -> tuple[str, np.ndarray, list[str], set[Overlap]]:
     from pydicom.filereader import read_partial
     from pydicom.tag import Tag
 
@@ -183,16 +185,26 @@ def _read(
             raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {sides}; {_ALLOWED}.")
         map_xyz, full = scan.empty_mask().view(np.uint8), count(data, "MaximumFractionalValue", 255) or 255
         names = _names(data, file)
-        numbers_of = {segment: label for label, segment in enumerate(names, start=1)}
+        labels = {segment: label for label, segment in enumerate(names, start=1)}
+        if not {segment for _, segment in places} <= labels.keys():
+            raise UnreadableImage(f"A frame of this DICOM-SEG is of a segment that it does not describe; {_ALLOWED}.")
+        overlay = Overlay()
         for number, (z, segment) in enumerate(places):
-            first, size = number * rows * columns * bits, rows * columns * bits
-            file.seek(at + first // 8)
-            read = np.frombuffer(file.read(-(-(first % 8 + size) // 8)), np.uint8)
-            set_n = (
-                np.unpackbits(read, bitorder="little")[first % 8 :][:size] if bits == 1 else 2 * read.astype(int) > full
-            )
-            map_xyz[:, :, z][set_n.reshape(rows, columns).T.astype(bool)] = numbers_of.get(segment, 1)
-        return name, map_xyz, list(names.values())
+            first = at * 8 + number * rows * columns * bits
+            frame = partial(_frame, file, first, (rows, columns), full if bits == 8 else 0)
+            overlay.add(map_xyz[:, :, z], labels[segment], frame)
+        return name, map_xyz, list(names.values()), overlay.finish()
+
+
+def _frame(file: Steps, first: int, shape_hw: tuple[int, int], full: int) -> np.ndarray:
+    """The pixels of a frame, bool (X, Y). first: its first bit in the file. full: the value that stands for 1, of
+    frames of 8 bits; 0 for those of 1 bit.
+    """
+    size = shape_hw[0] * shape_hw[1] * (8 if full else 1)
+    file.seek(first // 8)
+    read = np.frombuffer(file.read(-(-(first % 8 + size) // 8)), np.uint8)
+    set_n = 2 * read.astype(int) > full if full else np.unpackbits(read, bitorder="little")[first % 8 :][:size] > 0
+    return set_n.reshape(shape_hw).T
 
 
 def _places(
