@@ -76,8 +76,8 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
     """The whole page over a folder of weights and a project of annotations.
 
     It opens on Learn, with a project on Annotate. The sidebar and Learn show the first case from the start; the other
-    tabs draw the case on screen when they are opened. budget: of memory and disk for all visitors; None is what fits this
-    computer.
+    tabs draw the case on screen when they are opened. budget: of memory and disk for all visitors; None is what fits
+    this computer.
     """
     modules = all_tabs()
     with GuardedBlocks(

@@ -1001,3 +1001,15 @@ FAMILIES: tuple[Maker, ...] = (
     coco_bomb,
     named,
 )
+
+# families of which every upload is refused as an image, with the reason
+NO_IMAGES = {
+    "wrong": "text, programs and formats that are not read",
+    "signature_only": "the first bytes of a format, then random bytes or zeros",
+    "seg_lies": "a segmentation, which is a mask",
+    "zip_bomb": "more than may be unpacked",
+    "coco_lies": "annotations without images",
+    "coco_bomb": "annotations without images",
+}
+# families of which every upload can be opened as an image, with the reason
+IMAGES = {"tiff_pages": "the first page is valid, and only that one is read"}
