@@ -47,16 +47,15 @@ def test_a_click_on_a_patch_says_what_it_is(page):
 
 def test_an_event_is_sent_when_the_one_before_is_in_the_queue(browser, app_address):
     """Else a loaded server may answer them in another order, and the older picture stays."""
-    page = browser.new_page()
-    page.goto(f"{app_address}/?tab=masking", wait_until="domcontentloaded")
-    times = (
-        "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/queue/join')).map(one =>"
-        " [one.startTime, one.responseEnd])"
-    )
-    page.wait_for_function(f"() => ({times})().length >= 5", timeout=WAIT)  # of the opening of the page
-    for (begun, ended), (following, _) in itertools.pairwise(page.evaluate(times)):
-        assert following >= ended - 1 or following - begun >= 1000
-    page.close()
+    with browser.new_page() as page:
+        page.goto(f"{app_address}/?tab=masking", wait_until="domcontentloaded")
+        times = (
+            "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/queue/join')).map(one =>"
+            " [one.startTime, one.responseEnd])"
+        )
+        page.wait_for_function(f"() => ({times})().length >= 5", timeout=WAIT)  # of the opening of the page
+        for (begun, ended), (following, _) in itertools.pairwise(page.evaluate(times)):
+            assert following >= ended - 1 or following - begun >= 1000
 
 
 def test_dropdowns_have_an_arrow(page):
@@ -119,40 +118,38 @@ def test_nothing_is_asked_from_outside(page, app_address):
 
 
 def test_a_phone_has_no_sideways_scrolling(browser, app_address):
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.goto(app_address, wait_until="domcontentloaded")
-    for tab, text in (
-        ("Learn", "Cut the image"),
-        ("Masking", "Clusters"),
-        ("Reconstruct", "Original"),
-        ("Segment & compare", "Where they differ"),
-        ("Results", "Training curves"),
-    ):
-        page.get_by_role("tab", name=tab).click(timeout=WAIT)
-        expect_shown(page, text)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
-    page.goto(f"{app_address}?tab=annotate&sample=t1-brain-nifti-volume", wait_until="domcontentloaded")
-    page.locator(".annotate [data-part=volume]").wait_for(timeout=WAIT)
-    assert (
-        page.evaluate(
-            "Math.max(document.documentElement.scrollWidth,"
-            " document.querySelector('.annotate').getBoundingClientRect().right)"
+    with browser.new_context(viewport={"width": 390, "height": 800}) as context:
+        page = context.new_page()
+        page.goto(app_address, wait_until="domcontentloaded")
+        for tab, text in (
+            ("Learn", "Cut the image"),
+            ("Masking", "Clusters"),
+            ("Reconstruct", "Original"),
+            ("Segment & compare", "Where they differ"),
+            ("Results", "Training curves"),
+        ):
+            page.get_by_role("tab", name=tab).click(timeout=WAIT)
+            expect_shown(page, text)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+        page.goto(f"{app_address}?tab=annotate&sample=t1-brain-nifti-volume", wait_until="domcontentloaded")
+        page.locator(".annotate [data-part=volume]").wait_for(timeout=WAIT)
+        assert (
+            page.evaluate(
+                "Math.max(document.documentElement.scrollWidth,"
+                " document.querySelector('.annotate').getBoundingClientRect().right)"
+            )
+            <= 390
         )
-        <= 390
-    )
-    context.close()
 
 
 @pytest.fixture
 def phone(browser, app_address):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
-    page = context.new_page()
-    page.goto(app_address, wait_until="domcontentloaded")
-    page.get_by_role("tab", name="Masking").click(timeout=WAIT)
-    expect_shown(page, "Clusters")
-    yield page
-    context.close()
+    with browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True) as context:
+        page = context.new_page()
+        page.goto(app_address, wait_until="domcontentloaded")
+        page.get_by_role("tab", name="Masking").click(timeout=WAIT)
+        expect_shown(page, "Clusters")
+        yield page
 
 
 def test_a_phone_begins_with_the_tabs_and_has_the_sidebar_in_a_drawer(phone):
@@ -295,50 +292,48 @@ def test_results_are_shown_chosen_and_taken_away(page, tmp_path):
 
 @pytest.mark.parametrize("system, other", [("light", "dark"), ("dark", "light")])
 def test_a_chosen_theme_is_kept_and_never_shown_otherwise_while_the_page_loads(browser, app_address, system, other):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=system)
-    page = context.new_page()
-    page.goto(app_address, wait_until="domcontentloaded")
-    choice = page.get_by_label("Theme")
-    choice.wait_for(timeout=WAIT)
-    is_dark = "document.body.classList.contains('dark')"
-    assert page.evaluate(is_dark) == (system == "dark") and choice.input_value() == "system"
-    choice.select_option(other)
-    assert page.evaluate(is_dark) == (other == "dark")
-    page.add_init_script("""(() => {
-        const note = () => {
-            if (document.body) (window.seen ||= new Set()).add(getComputedStyle(document.body).backgroundColor);
-            requestAnimationFrame(note);
-        };
-        note();
-    })()""")
-    page.reload(wait_until="domcontentloaded")
-    choice.wait_for(timeout=WAIT)
-    page.wait_for_function("() => !location.search.includes('__theme')", timeout=WAIT)
-    assert page.evaluate(is_dark) == (other == "dark") and choice.input_value() == other
-    for colour in page.evaluate("[...window.seen]"):
-        light = sum(map(int, re.findall(r"\d+", colour)[:3])) > 380
-        assert "0, 0, 0, 0" in colour or light == (other == "light"), colour
-    choice.select_option("system")
-    page.emulate_media(color_scheme=other)
-    page.wait_for_function(f"() => {is_dark} === {str(other == 'dark').lower()}", timeout=WAIT)
-    page.emulate_media(color_scheme=system)
-    page.wait_for_function(f"() => {is_dark} === {str(system == 'dark').lower()}", timeout=WAIT)
-    context.close()
+    with browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=system) as context:
+        page = context.new_page()
+        page.goto(app_address, wait_until="domcontentloaded")
+        choice = page.get_by_label("Theme")
+        choice.wait_for(timeout=WAIT)
+        is_dark = "document.body.classList.contains('dark')"
+        assert page.evaluate(is_dark) == (system == "dark") and choice.input_value() == "system"
+        choice.select_option(other)
+        assert page.evaluate(is_dark) == (other == "dark")
+        page.add_init_script("""(() => {
+            const note = () => {
+                if (document.body) (window.seen ||= new Set()).add(getComputedStyle(document.body).backgroundColor);
+                requestAnimationFrame(note);
+            };
+            note();
+        })()""")
+        page.reload(wait_until="domcontentloaded")
+        choice.wait_for(timeout=WAIT)
+        page.wait_for_function("() => !location.search.includes('__theme')", timeout=WAIT)
+        assert page.evaluate(is_dark) == (other == "dark") and choice.input_value() == other
+        for colour in page.evaluate("[...window.seen]"):
+            light = sum(map(int, re.findall(r"\d+", colour)[:3])) > 380
+            assert "0, 0, 0, 0" in colour or light == (other == "light"), colour
+        choice.select_option("system")
+        page.emulate_media(color_scheme=other)
+        page.wait_for_function(f"() => {is_dark} === {str(other == 'dark').lower()}", timeout=WAIT)
+        page.emulate_media(color_scheme=system)
+        page.wait_for_function(f"() => {is_dark} === {str(system == 'dark').lower()}", timeout=WAIT)
 
 
 def test_the_header_covers_no_tab(browser, app_address):
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    page = context.new_page()
-    page.goto(f"{app_address}/?tab=annotate", wait_until="domcontentloaded")
-    page.locator("[role=tab][aria-selected=true]", has_text="Annotate").wait_for(timeout=WAIT)
-    tabs = [one.bounding_box() for one in page.get_by_role("tab").all() if one.is_visible()]
-    for part in (page.locator("#top h1").bounding_box(), page.get_by_label("Theme").bounding_box()):
-        assert all(
-            part["x"] >= tab["x"] + tab["width"]
-            or part["y"] >= tab["y"] + tab["height"]
-            or tab["y"] >= part["y"] + part["height"]
-            for tab in tabs
-        )
-    page.get_by_label("Theme").select_option("dark")
-    page.wait_for_function("() => document.body.classList.contains('dark')", timeout=WAIT)
-    context.close()
+    with browser.new_context(viewport={"width": 1280, "height": 860}) as context:
+        page = context.new_page()
+        page.goto(f"{app_address}/?tab=annotate", wait_until="domcontentloaded")
+        page.locator("[role=tab][aria-selected=true]", has_text="Annotate").wait_for(timeout=WAIT)
+        tabs = [one.bounding_box() for one in page.get_by_role("tab").all() if one.is_visible()]
+        for part in (page.locator("#top h1").bounding_box(), page.get_by_label("Theme").bounding_box()):
+            assert all(
+                part["x"] >= tab["x"] + tab["width"]
+                or part["y"] >= tab["y"] + tab["height"]
+                or tab["y"] >= part["y"] + part["height"]
+                for tab in tabs
+            )
+        page.get_by_label("Theme").select_option("dark")
+        page.wait_for_function("() => document.body.classList.contains('dark')", timeout=WAIT)

@@ -80,21 +80,20 @@ def exported(page, form: str) -> zipfile.ZipFile:
     "query, tab", [("", "Annotate"), ("?step=4&sample=t1-brain-nifti-volume", "Learn"), ("?step=99", "Annotate")]
 )
 def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(browser, app, query, tab):  # noqa: F811
-    page = browser.new_page()
-    page.goto(f"{app.address}/{query}", wait_until="domcontentloaded")
-    at_step = "() => JSON.parse(document.querySelector('#learn [data-state]')?.dataset.state || '{}').step === 4"
-    if "99" in query:
-        page.get_by_role("alert").get_by_text("cannot be opened").wait_for(timeout=WAIT)
-    else:
-        page.wait_for_function(
-            at_step if tab == "Learn" else "() => document.querySelector('.annotate.open')", timeout=WAIT
-        )
-    idle(page)
-    assert page.locator("[role=tab][aria-selected=true]").first.inner_text() == tab
-    assert page.locator(".annotate.open").count() == (not query)
-    if tab == "Learn":
-        assert "T1 brain" in page.locator("#shown").inner_text()
-    page.close()
+    with browser.new_page() as page:
+        page.goto(f"{app.address}/{query}", wait_until="domcontentloaded")
+        at_step = "() => JSON.parse(document.querySelector('#learn [data-state]')?.dataset.state || '{}').step === 4"
+        if "99" in query:
+            page.get_by_role("alert").get_by_text("cannot be opened").wait_for(timeout=WAIT)
+        else:
+            page.wait_for_function(
+                at_step if tab == "Learn" else "() => document.querySelector('.annotate.open')", timeout=WAIT
+            )
+        idle(page)
+        assert page.locator("[role=tab][aria-selected=true]").first.inner_text() == tab
+        assert page.locator(".annotate.open").count() == (not query)
+        if tab == "Learn":
+            assert "T1 brain" in page.locator("#shown").inner_text()
 
 
 def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_pixel(page, app, ids):
@@ -299,37 +298,35 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
 
 def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(browser, page, app, ids):  # noqa: F811
     id = ids["picture 1"]
-    others = opened(browser, app.address)
-    other = next(others)
-    pick(page, id)
-    pick(other, id)
-    height, width = shape_of(page)
-    for one, row in ((page, 0.3), (other, 0.6)):
-        cleared(one)
-        sketched = stroke(one, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)
-        if one is page:
-            theirs = sketched
-            saved(page, "saved on disk")
-    saved(other, "not saved: what was drawn since ")
-    assert "Someone else has saved this image" in other.locator("[data-part=note]").inner_text()
-    assert np.array_equal(drawn(other), sketched) and np.array_equal(app.on_disk(id), theirs)
-    requests = []
-    other.on("request", lambda request: requests.append(request.url) if "queue/join" in request.url else None)
-    other.wait_for_timeout(4000)  # longer than the pause before it would try again
-    assert not requests and other.locator("[data-part=saved]").inner_text().startswith("not saved: ")
-    if not other.get_by_role("button", name="Download the mask").is_visible():
-        other.get_by_role("button", name="This image", exact=False).filter(has_text="This image").click()
-    with other.expect_download(timeout=WAIT) as download:  # as the sentence advises
-        other.get_by_role("button", name="Download the mask").click()
-    assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, sketched)
-    old = held(other)["key"]
-    other.locator(f".row[data-item='{id}']").click()
-    until(lambda: held(other)["key"] != old)
-    assert np.array_equal(drawn(other), theirs)
-    both = theirs | stroke(other, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
-    saved(other, "saved on disk")
-    assert np.array_equal(app.on_disk(id), both)
-    next(others, None)
+    with opened(browser, app.address) as other:
+        pick(page, id)
+        pick(other, id)
+        height, width = shape_of(page)
+        for one, row in ((page, 0.3), (other, 0.6)):
+            cleared(one)
+            sketched = stroke(one, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)
+            if one is page:
+                theirs = sketched
+                saved(page, "saved on disk")
+        saved(other, "not saved: what was drawn since ")
+        assert "Someone else has saved this image" in other.locator("[data-part=note]").inner_text()
+        assert np.array_equal(drawn(other), sketched) and np.array_equal(app.on_disk(id), theirs)
+        requests = []
+        other.on("request", lambda request: requests.append(request.url) if "queue/join" in request.url else None)
+        other.wait_for_timeout(4000)  # longer than the pause before it would try again
+        assert not requests and other.locator("[data-part=saved]").inner_text().startswith("not saved: ")
+        if not other.get_by_role("button", name="Download the mask").is_visible():
+            other.get_by_role("button", name="This image", exact=False).filter(has_text="This image").click()
+        with other.expect_download(timeout=WAIT) as download:  # as the sentence advises
+            other.get_by_role("button", name="Download the mask").click()
+        assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, sketched)
+        old = held(other)["key"]
+        other.locator(f".row[data-item='{id}']").click()
+        until(lambda: held(other)["key"] != old)
+        assert np.array_equal(drawn(other), theirs)
+        both = theirs | stroke(other, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
+        saved(other, "saved on disk")
+        assert np.array_equal(app.on_disk(id), both)
 
 
 @pytest.mark.parametrize("leave", [True, False], ids=["the page is loaded again", "the page stays"])
@@ -371,16 +368,14 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
 
 
 def test_without_a_project_what_is_drawn_can_be_taken_away(browser, app_address):  # noqa: F811
-    pages = opened(browser, app_address)
-    page = next(pages)
-    height, width = shape_of(page)
-    cleared(page)
-    expected = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "r", 12)
-    expected |= stroke(page, [(0.3 * width, 0.7 * height), (0.6 * width, 0.5 * height)], "r", 3)
-    saved(page, "kept in this tab")
-    with page.expect_download(timeout=WAIT) as download:
-        page.get_by_role("button", name="Download the mask").locator("visible=true").click()
-    assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, expected) and np.array_equal(
-        drawn(page), expected
-    )
-    next(pages, None)
+    with opened(browser, app_address) as page:
+        height, width = shape_of(page)
+        cleared(page)
+        expected = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "r", 12)
+        expected |= stroke(page, [(0.3 * width, 0.7 * height), (0.6 * width, 0.5 * height)], "r", 3)
+        saved(page, "kept in this tab")
+        with page.expect_download(timeout=WAIT) as download:
+            page.get_by_role("button", name="Download the mask").locator("visible=true").click()
+        assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, expected) and np.array_equal(
+            drawn(page), expected
+        )

@@ -39,36 +39,33 @@ def disk(address: str) -> int:
 
 def test_a_page_whose_image_was_let_go_of_says_so_and_keeps_what_was_drawn(browser, app):  # noqa: F811
     address, path = app
-    pages = [opened(browser, address) for _ in range(2)]
-    first, other = (next(page) for page in pages)
-    upload(first, path)
-    first.locator("#shown").get_by_text(WORDS).first.wait_for(timeout=WAIT)
-    until(lambda: shape_of(first) == SHAPE[:2], 60)
-    cleared(first)
-    expected = stroke(first, [(80, 80), (160, 120)], "r", 12)
-    saved(first, "kept in this tab")
-    until(lambda: budget(address)["busy"] == 0, 60)  # what is being worked on is not let go of
-    upload(other, path)
-    other.locator("#shown").get_by_text(WORDS).first.wait_for(timeout=WAIT)
-    assert disk(address) <= 256 * MIB
-    first.get_by_role("tab", name="Masking").click()
-    expect_shown(first, "Open the image again")
-    pictured = first.locator("#shown img, #shown image").first.get_attribute("href")
-    epoch(first).fill("1")
-    assert (
-        first.locator("#shown").get_by_text(WORDS).first.is_visible()
-        and first.locator("#shown img, #shown image").first.get_attribute("href") == pictured
-    )
-    first.get_by_role("tab", name="Annotate").click()
-    annotate(first)
-    assert np.array_equal(drawn(first), expected)
-    expected |= stroke(first, [(60, 200), (200, 200)], "r", 12)
-    until(lambda: first.locator("#annotate .annotate").get_attribute("data-saved") == "kept", 60)
-    first.get_by_role("tab", name="Masking").click()
-    expect_shown(first, "Clusters")  # the image is back for all tabs
-    first.get_by_role("tab", name="Annotate").click()
-    annotate(first)
-    assert np.array_equal(drawn(first), expected)
-    for page in pages:
-        next(page, None)
+    with opened(browser, address) as first, opened(browser, address) as other:
+        upload(first, path)
+        first.locator("#shown").get_by_text(WORDS).first.wait_for(timeout=WAIT)
+        until(lambda: shape_of(first) == SHAPE[:2], 60)
+        cleared(first)
+        expected = stroke(first, [(80, 80), (160, 120)], "r", 12)
+        saved(first, "kept in this tab")
+        until(lambda: budget(address)["busy"] == 0, 60)  # what is being worked on is not let go of
+        upload(other, path)
+        other.locator("#shown").get_by_text(WORDS).first.wait_for(timeout=WAIT)
+        assert disk(address) <= 256 * MIB
+        first.get_by_role("tab", name="Masking").click()
+        expect_shown(first, "Open the image again")
+        pictured = first.locator("#shown img, #shown image").first.get_attribute("href")
+        epoch(first).fill("1")
+        assert (
+            first.locator("#shown").get_by_text(WORDS).first.is_visible()
+            and first.locator("#shown img, #shown image").first.get_attribute("href") == pictured
+        )
+        first.get_by_role("tab", name="Annotate").click()
+        annotate(first)
+        assert np.array_equal(drawn(first), expected)
+        expected |= stroke(first, [(60, 200), (200, 200)], "r", 12)
+        until(lambda: first.locator("#annotate .annotate").get_attribute("data-saved") == "kept", 60)
+        first.get_by_role("tab", name="Masking").click()
+        expect_shown(first, "Clusters")  # the image is back for all tabs
+        first.get_by_role("tab", name="Annotate").click()
+        annotate(first)
+        assert np.array_equal(drawn(first), expected)
     until(lambda: disk(address) == 0, 60)  # the tabs were closed

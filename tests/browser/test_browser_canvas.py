@@ -399,41 +399,40 @@ def test_keys_leave_fields_alone_and_the_sheet_of_shortcuts_opens_and_closes(ope
 
 def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_nothing_hangs_over(stand, browser):
     stand.server = Server([RAMP] * 3, prompts=True, status="new", proposal=np.zeros(SHAPE, bool))
-    page = loaded(browser, stand, 390, 844, has_touch=True, is_mobile=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    low = page.evaluate(
-        "() => [...document.querySelectorAll('.annotate button')].filter(b => b.checkVisibility()).map(b =>"
-        " Math.min(b.offsetHeight, b.offsetWidth))"
-    )
-    assert len(low) > 15 and min(low) >= 40
-    touch = page.context.new_cdp_session(page)
-
-    def fingers(kind: str, *points: tuple[int, int]) -> None:
-        touch.send(
-            "Input.dispatchTouchEvent",
-            {"type": kind, "touchPoints": [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]},
+    with loaded(browser, stand, 390, 844, has_touch=True, is_mobile=True) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        low = page.evaluate(
+            "() => [...document.querySelectorAll('.annotate button')].filter(b => b.checkVisibility()).map(b =>"
+            " Math.min(b.offsetHeight, b.offsetWidth))"
         )
+        assert len(low) > 15 and min(low) >= 40
+        touch = page.context.new_cdp_session(page)
 
-    points = [page_point(page, *point) for point in ((10, 10), (30, 22), (50, 30))]
-    fingers("touchStart", points[0])
-    for point in points[1:]:
-        fingers("touchMove", point)
-    fingers("touchEnd")
-    expected = brushed(image_points(page, points), 12, SHAPE)
-    assert (mask_of(page, SHAPE) == expected).all() and page.evaluate("window.scrollY") == 0
-    scale, (x, y) = place(page)[2], points[1]
-    fingers("touchStart", (x - 20, y))
-    fingers("touchStart", (x - 20, y), (x + 20, y))
-    fingers("touchMove", (x - 40, y), (x + 40, y))
-    fingers("touchEnd")
-    frames(page)
-    assert (
-        place(page)[2] == pytest.approx(2 * scale)
-        and (mask_of(page, SHAPE) == expected).all()
-        and held(page)["steps"] == 1
-    )
-    assert not page.wrong
-    page.context.close()
+        def fingers(kind: str, *points: tuple[int, int]) -> None:
+            touch.send(
+                "Input.dispatchTouchEvent",
+                {"type": kind, "touchPoints": [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]},
+            )
+
+        points = [page_point(page, *point) for point in ((10, 10), (30, 22), (50, 30))]
+        fingers("touchStart", points[0])
+        for point in points[1:]:
+            fingers("touchMove", point)
+        fingers("touchEnd")
+        expected = brushed(image_points(page, points), 12, SHAPE)
+        assert (mask_of(page, SHAPE) == expected).all() and page.evaluate("window.scrollY") == 0
+        scale, (x, y) = place(page)[2], points[1]
+        fingers("touchStart", (x - 20, y))
+        fingers("touchStart", (x - 20, y), (x + 20, y))
+        fingers("touchMove", (x - 40, y), (x + 40, y))
+        fingers("touchEnd")
+        frames(page)
+        assert (
+            place(page)[2] == pytest.approx(2 * scale)
+            and (mask_of(page, SHAPE) == expected).all()
+            and held(page)["steps"] == 1
+        )
+        assert not page.wrong
 
 
 @pytest.mark.parametrize("shape_hw", [(1, 1), (1, 7), (2048, 1536)])

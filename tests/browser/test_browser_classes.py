@@ -14,7 +14,7 @@ import pytest
 from mpsams.annotation import classes
 from mpsams.annotation.project import Project
 from tests.support.browser import CHROMIUM, browser  # noqa: F401
-from tests.support.browser_annotate import WAIT, annotate, app, do, ids, opened, page  # noqa: F401
+from tests.support.browser_annotate import WAIT, annotate, app, do, ids, page  # noqa: F401
 from tests.support.canvas import until
 
 pytestmark = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,19 @@ NARROW = 390
 @pytest.fixture(scope="module")
 def open_page(browser, app_address):  # noqa: F811
     """Opens the page at a query; fails at the end when a page had an error."""
-    contexts, errors = [], []
+    errors = []
 
     def opened(query: str = ""):
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context = windows.enter_context(browser.new_context(viewport={"width": 1280, "height": 900}))
         context.grant_permissions(["clipboard-read", "clipboard-write"])
-        contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(app_address + query, wait_until="domcontentloaded")
         page.locator(".learn h3").wait_for(state="attached", timeout=WAIT)
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
+    with ExitStack() as windows:
+        yield opened
     assert errors == []
 
 

@@ -84,150 +84,147 @@ Response.prototype.json = async function () { return JSON.parse(await this.text(
 
 
 def test_two_readers_annotate_blind_and_are_compared(browser, app, ids):  # noqa: F811
-    first_page, second_page = opened(browser, app.address), opened(browser, app.address)
-    first, second = next(first_page), next(second_page)
-    masks = {"first": {name: outline(first, ids[name], PATHS[name], "benign") for name in PICTURES}}
-    first.locator(".readers summary").click()
-    first.locator("#reader-name").fill("Clara")
-    first.get_by_role("button", name="Begin").click()
-    first.wait_for_url("**reader=Clara**", timeout=WAIT)
-    annotate(first)
-    first.locator(".readers").get_by_text("blind", exact=True).wait_for(timeout=WAIT)
+    with opened(browser, app.address) as first, opened(browser, app.address) as second:
+        masks = {"first": {name: outline(first, ids[name], PATHS[name], "benign") for name in PICTURES}}
+        first.locator(".readers summary").click()
+        first.locator("#reader-name").fill("Clara")
+        first.get_by_role("button", name="Begin").click()
+        first.wait_for_url("**reader=Clara**", timeout=WAIT)
+        annotate(first)
+        first.locator(".readers").get_by_text("blind", exact=True).wait_for(timeout=WAIT)
 
-    second.add_init_script(HEAR)
-    visit(second, app, "tab=annotate&reader=Clara")
-    second.wait_for_function(
-        "() => document.querySelector('[data-part=done]').textContent === '0 of 4 accepted'", timeout=WAIT
-    )
-    masks["second"] = {}
-    for name, image_class in zip(PICTURES, ("benign", "malignant"), strict=True):
-        show(second, ids[name])
-        assert second.locator("[data-part=take]").is_hidden() and second.locator("[data-action=readers]").is_hidden()
-        assert second.locator(".image-class [aria-pressed=true]").count() == 0
-        shift = SHIFT[name]
-        masks["second"][name] = outline(second, ids[name], [(x, y + shift) for x, y in PATHS[name]], image_class)
-    assert "reader=Clara" in second.url
-    messages = second.evaluate("() => window.heard.join('\\n')")
-    assert ids["picture 0"] in messages and "slice_view" in messages
-    for name in PICTURES:
-        assert protocol.pack(masks["first"][name]) not in messages, (
-            "the blind reader's page got the first reader's mask"
+        second.add_init_script(HEAR)
+        visit(second, app, "tab=annotate&reader=Clara")
+        second.wait_for_function(
+            "() => document.querySelector('[data-part=done]').textContent === '0 of 4 accepted'", timeout=WAIT
         )
-    second.reload(wait_until="domcontentloaded")
-    annotate(second)
-    second.wait_for_function(
-        "() => document.querySelector('[data-part=done]').textContent === '2 of 4 accepted'", timeout=WAIT
-    )
-    own = app.project / "readers" / "Clara"
-    for name in PICTURES:
-        assert np.array_equal(app.on_disk(ids[name]), masks["first"][name])
-        assert np.array_equal(np.asarray(Image.open(own / "masks" / f"{ids[name]}.png")) > 0, masks["second"][name])
+        masks["second"] = {}
+        for name, image_class in zip(PICTURES, ("benign", "malignant"), strict=True):
+            show(second, ids[name])
+            assert (
+                second.locator("[data-part=take]").is_hidden() and second.locator("[data-action=readers]").is_hidden()
+            )
+            assert second.locator(".image-class [aria-pressed=true]").count() == 0
+            shift = SHIFT[name]
+            masks["second"][name] = outline(second, ids[name], [(x, y + shift) for x, y in PATHS[name]], image_class)
+        assert "reader=Clara" in second.url
+        messages = second.evaluate("() => window.heard.join('\\n')")
+        assert ids["picture 0"] in messages and "slice_view" in messages
+        for name in PICTURES:
+            assert protocol.pack(masks["first"][name]) not in messages, (
+                "the blind reader's page got the first reader's mask"
+            )
+        second.reload(wait_until="domcontentloaded")
+        annotate(second)
+        second.wait_for_function(
+            "() => document.querySelector('[data-part=done]').textContent === '2 of 4 accepted'", timeout=WAIT
+        )
+        own = app.project / "readers" / "Clara"
+        for name in PICTURES:
+            assert np.array_equal(app.on_disk(ids[name]), masks["first"][name])
+            assert np.array_equal(np.asarray(Image.open(own / "masks" / f"{ids[name]}.png")) > 0, masks["second"][name])
 
-    visit(first, app, "tab=annotate")
-    first.get_by_text("blind, 2 of 4 accepted").wait_for(timeout=WAIT)
-    first.get_by_role("button", name="Compare readers").click()
-    first.wait_for_url("**reader=consensus**", timeout=WAIT)
-    annotate(first)
-    rows = first.locator(".agreement .rows tbody tr")
-    rows.first.wait_for(timeout=WAIT)
-    dsc = {name: metrics.case(masks["first"][name], masks["second"][name])["dsc"] for name in PICTURES}
-    assert dsc["picture 1"] < dsc["picture 0"]
-    assert [row.split() for row in rows.all_inner_texts()] == [
-        ["1.png", f"{dsc['picture 1']:.2f}", *rows.first.inner_text().split()[2:4], "differs"],
-        ["0.png", f"{dsc['picture 0']:.2f}", *rows.last.inner_text().split()[2:4], "same"],
-    ]
-    first.get_by_text("Same class in 1 of 2; Cohen’s kappa 0.00.").wait_for(timeout=WAIT)
-    with first.expect_download(timeout=WAIT) as download:
-        first.get_by_role("button", name="Download CSV").click()
-    table = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
-    assert [(row["id"], round(float(row["dsc"]), 4)) for row in table] == [
-        (ids[name], round(dsc[name], 4)) for name in ("picture 1", "picture 0")
-    ]
+        visit(first, app, "tab=annotate")
+        first.get_by_text("blind, 2 of 4 accepted").wait_for(timeout=WAIT)
+        first.get_by_role("button", name="Compare readers").click()
+        first.wait_for_url("**reader=consensus**", timeout=WAIT)
+        annotate(first)
+        rows = first.locator(".agreement .rows tbody tr")
+        rows.first.wait_for(timeout=WAIT)
+        dsc = {name: metrics.case(masks["first"][name], masks["second"][name])["dsc"] for name in PICTURES}
+        assert dsc["picture 1"] < dsc["picture 0"]
+        assert [row.split() for row in rows.all_inner_texts()] == [
+            ["1.png", f"{dsc['picture 1']:.2f}", *rows.first.inner_text().split()[2:4], "differs"],
+            ["0.png", f"{dsc['picture 0']:.2f}", *rows.last.inner_text().split()[2:4], "same"],
+        ]
+        first.get_by_text("Same class in 1 of 2; Cohen’s kappa 0.00.").wait_for(timeout=WAIT)
+        with first.expect_download(timeout=WAIT) as download:
+            first.get_by_role("button", name="Download CSV").click()
+        table = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+        assert [(row["id"], round(float(row["dsc"]), 4)) for row in table] == [
+            (ids[name], round(dsc[name], 4)) for name in ("picture 1", "picture 0")
+        ]
 
-    rows.last.get_by_role("button").click()
-    first.wait_for_function(
-        "id => document.querySelector('#annotate .annotate').parentElement.snapshot()?.key.startsWith(id)",
-        arg=ids["picture 0"],
-        timeout=WAIT,
-    )
-    assert first.locator(".readers-key > span").all_inner_texts() == ["first reader: benign", "Clara: benign"]
-    one, other = masks["first"]["picture 0"], masks["second"]["picture 0"]
-    assert np.array_equal(drawn(first), one & other)
-    for label, mask_hw in (
-        ("What any reader outlines", one | other),
-        ("Use the mask of Clara", other),
-        ("Use the mask of first reader", one),
-        ("What all readers outline", one & other),
-    ):
-        first.get_by_role("button", name=label, exact=True).click()
+        rows.last.get_by_role("button").click()
         first.wait_for_function(
-            "packed => document.querySelector('#annotate .annotate').parentElement.snapshot().mask === packed",
-            arg=protocol.pack(mask_hw),
+            "id => document.querySelector('#annotate .annotate').parentElement.snapshot()?.key.startsWith(id)",
+            arg=ids["picture 0"],
             timeout=WAIT,
         )
-    first.keyboard.press("v")
-    assert first.locator("[data-action=readers]").get_attribute("aria-pressed") == "false"
-    first.get_by_role("button", name="What any reader outlines", exact=True).click()
-    first.wait_for_function(
-        "packed => document.querySelector('#annotate .annotate').parentElement.snapshot().mask === packed",
-        arg=protocol.pack(one | other),
-        timeout=WAIT,
-    )
-    first.wait_for_function(
-        "() => document.querySelector('#annotate .annotate').dataset.saved === 'kept'", timeout=WAIT
-    )
+        assert first.locator(".readers-key > span").all_inner_texts() == ["first reader: benign", "Clara: benign"]
+        one, other = masks["first"]["picture 0"], masks["second"]["picture 0"]
+        assert np.array_equal(drawn(first), one & other)
+        for label, mask_hw in (
+            ("What any reader outlines", one | other),
+            ("Use the mask of Clara", other),
+            ("Use the mask of first reader", one),
+            ("What all readers outline", one & other),
+        ):
+            first.get_by_role("button", name=label, exact=True).click()
+            first.wait_for_function(
+                "packed => document.querySelector('#annotate .annotate').parentElement.snapshot().mask === packed",
+                arg=protocol.pack(mask_hw),
+                timeout=WAIT,
+            )
+        first.keyboard.press("v")
+        assert first.locator("[data-action=readers]").get_attribute("aria-pressed") == "false"
+        first.get_by_role("button", name="What any reader outlines", exact=True).click()
+        first.wait_for_function(
+            "packed => document.querySelector('#annotate .annotate').parentElement.snapshot().mask === packed",
+            arg=protocol.pack(one | other),
+            timeout=WAIT,
+        )
+        first.wait_for_function(
+            "() => document.querySelector('#annotate .annotate').dataset.saved === 'kept'", timeout=WAIT
+        )
 
-    first.get_by_role("button", name="Make consensus").click()
-    first.get_by_text("1 image of 4 has a consensus by majority now.").wait_for(timeout=WAIT)
-    both = app.project / "readers" / "consensus" / "masks"
-    assert np.array_equal(np.asarray(Image.open(both / f"{ids['picture 0']}.png")) > 0, one | other), (
-        "what a person chose stays"
-    )
-    assert np.array_equal(
-        np.asarray(Image.open(both / f"{ids['picture 1']}.png")) > 0,
-        masks["first"]["picture 1"] & masks["second"]["picture 1"],
-    )
-    first.get_by_role("button", name="Export all").click()
-    first.get_by_role("radio", name="All that have a mask").check()
-    with first.expect_download(timeout=WAIT) as download:
-        first.get_by_role("button", name="Download as a zip").click()
-    with zipfile.ZipFile(download.value.path()) as exported:
-        found = np.asarray(Image.open(io.BytesIO(exported.read("masks/0.png")))) > 0
-    assert np.array_equal(found, one | other)
-    assert held(first)["key"].startswith(ids["picture 0"])
-    for pages in (first_page, second_page):
-        with pytest.raises(StopIteration):
-            next(pages)
+        first.get_by_role("button", name="Make consensus").click()
+        first.get_by_text("1 image of 4 has a consensus by majority now.").wait_for(timeout=WAIT)
+        both = app.project / "readers" / "consensus" / "masks"
+        assert np.array_equal(np.asarray(Image.open(both / f"{ids['picture 0']}.png")) > 0, one | other), (
+            "what a person chose stays"
+        )
+        assert np.array_equal(
+            np.asarray(Image.open(both / f"{ids['picture 1']}.png")) > 0,
+            masks["first"]["picture 1"] & masks["second"]["picture 1"],
+        )
+        first.get_by_role("button", name="Export all").click()
+        first.get_by_role("radio", name="All that have a mask").check()
+        with first.expect_download(timeout=WAIT) as download:
+            first.get_by_role("button", name="Download as a zip").click()
+        with zipfile.ZipFile(download.value.path()) as exported:
+            found = np.asarray(Image.open(io.BytesIO(exported.read("masks/0.png")))) > 0
+        assert np.array_equal(found, one | other)
+        assert held(first)["key"].startswith(ids["picture 0"])
     until(lambda: np.array_equal(app.on_disk(ids["picture 0"]), one))
 
 
 def test_a_reader_who_is_not_blind_begins_with_the_first_readers_mask_and_an_unknown_one_sees_nothing(
     browser, app, ids
 ):  # noqa: F811
-    pages = opened(browser, app.address)
-    page = next(pages)
-    mask_hw = outline(page, ids["picture 2"], ((50, 50), (100, 80)), "benign")
-    page.locator(".readers summary").wait_for(timeout=WAIT)
-    if not page.locator("#reader-name").is_visible():
-        page.locator(".readers summary").click()
-    page.locator("#reader-name").fill("Dora")
-    page.locator(".readers [type=checkbox]").uncheck()
-    page.get_by_role("button", name="Begin").click()
-    page.wait_for_url("**reader=Dora**", timeout=WAIT)
-    annotate(page)
-    show(page, ids["picture 2"])
-    assert page.locator(".readers-key > span").all_inner_texts() == ["first reader: benign"]
-    page.get_by_role("button", name="Use the mask of first reader").click()
-    page.wait_for_function(
-        "packed => document.querySelector('#annotate .annotate').parentElement.snapshot().mask === packed",
-        arg=protocol.pack(mask_hw),
-        timeout=WAIT,
-    )
-    own = app.project / "readers" / "Dora" / "masks" / f"{ids['picture 2']}.png"
-    until(own.exists)
-    assert np.array_equal(np.asarray(Image.open(own)) > 0, mask_hw)
-    page.goto(f"{app.address}/?tab=annotate&reader=Nobody", wait_until="domcontentloaded")
-    page.get_by_text("Reader 'Nobody'").or_(page.get_by_text("reader 'Nobody'")).first.wait_for(timeout=WAIT)
-    assert page.locator("#annotate .annotate.open").count() == 0 and page.locator("#annotate-queue .row").count() == 0
-    with pytest.raises(StopIteration):
-        next(pages)
+    with opened(browser, app.address) as page:
+        mask_hw = outline(page, ids["picture 2"], ((50, 50), (100, 80)), "benign")
+        page.locator(".readers summary").wait_for(timeout=WAIT)
+        if not page.locator("#reader-name").is_visible():
+            page.locator(".readers summary").click()
+        page.locator("#reader-name").fill("Dora")
+        page.locator(".readers [type=checkbox]").uncheck()
+        page.get_by_role("button", name="Begin").click()
+        page.wait_for_url("**reader=Dora**", timeout=WAIT)
+        annotate(page)
+        show(page, ids["picture 2"])
+        assert page.locator(".readers-key > span").all_inner_texts() == ["first reader: benign"]
+        page.get_by_role("button", name="Use the mask of first reader").click()
+        page.wait_for_function(
+            "packed => document.querySelector('#annotate .annotate').parentElement.snapshot().mask === packed",
+            arg=protocol.pack(mask_hw),
+            timeout=WAIT,
+        )
+        own = app.project / "readers" / "Dora" / "masks" / f"{ids['picture 2']}.png"
+        until(own.exists)
+        assert np.array_equal(np.asarray(Image.open(own)) > 0, mask_hw)
+        page.goto(f"{app.address}/?tab=annotate&reader=Nobody", wait_until="domcontentloaded")
+        page.get_by_text("Reader 'Nobody'").or_(page.get_by_text("reader 'Nobody'")).first.wait_for(timeout=WAIT)
+        assert (
+            page.locator("#annotate .annotate.open").count() == 0 and page.locator("#annotate-queue .row").count() == 0
+        )

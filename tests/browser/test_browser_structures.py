@@ -47,7 +47,8 @@ def app(tmp_path_factory, small_weights):
 
 @pytest.fixture
 def page(browser, app):  # noqa: F811
-    yield from opened(browser, app.address)
+    with opened(browser, app.address) as page:
+        yield page
 
 
 def labels(page) -> np.ndarray:
@@ -192,7 +193,7 @@ def to_slice(page, index: int) -> None:
 
 def test_in_a_volume_the_chosen_structure_is_filled_between_slices(browser, app):  # noqa: F811
     id = next(id for id in app.items() if (app.project / "images" / f"{id}.nii.gz").exists())
-    for page in opened(browser, f"{app.address}/?tab=annotate&image={id}"):
+    with opened(browser, f"{app.address}/?tab=annotate&image={id}") as page:
         assert image_id(page) == id and ensure_two(page)
         first, (height, width) = int(held(page)["key"].rpartition(".")[2]), shape_of(page)
         line = [(0.3 * width, 0.3 * height), (0.6 * width, 0.5 * height)]
@@ -226,6 +227,6 @@ def test_a_project_of_several_structures_opens_with_them_after_a_restart(browser
         map_xyz = organ(project.scan(item.id).voxels_xyz.shape)
         project.save(item.id, map_xyz, "anne")
     app.start()
-    for page in opened(browser, f"{app.address}/?tab=annotate&image={item.id}"):
+    with opened(browser, f"{app.address}/?tab=annotate&image={item.id}") as page:
         assert page.locator(".structures button span").all_inner_texts() == names
         assert np.array_equal(labels(page), map_xyz[:, :, 0].T)

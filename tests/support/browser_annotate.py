@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -103,18 +103,20 @@ def app(ids, small_weights):
 
 @pytest.fixture
 def page(browser, app):  # noqa: F811
-    with new_page(browser, app.address) as page:
-        yield from _opened(page, app.address)
+    with new_page(browser, app.address) as page, _tab(page, app.address):
+        yield page
 
 
+@contextmanager
 def opened(browser, address: str):  # noqa: F811
-    """The tab in a window of its own, as of another visitor."""
-    window = new_window(browser)
-    yield from _opened(window.new_page(), address)
-    window.close()
+    """The tab in a window of its own, as of another visitor; the window is closed at the end, also after a failure."""
+    with new_window(browser) as window, _tab(window.new_page(), address) as page:
+        yield page
 
 
-def _opened(page, address: str):
+@contextmanager
+def _tab(page, address: str):
+    """Open the tab in a page; fails at the end when the page had an error."""
     page.wrong = []
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.goto(address, wait_until="domcontentloaded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import gradio as gr
@@ -153,23 +154,26 @@ def stand():
     blocks.close()
 
 
+@contextmanager
 def loaded(browser, stand: Stand, width: int, height: int, **more):
-    """The page in a window of its own, when its first sheet is there."""
-    page = browser.new_context(viewport={"width": width, "height": height}, **more).new_page()
-    page.wrong = []
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
-    page.goto(stand.address, wait_until="domcontentloaded")
-    page.locator(".annotate.open").wait_for(timeout=WAIT)
-    page.wait_for_function("() => document.querySelector('[data-part=stage]').dataset.view")
-    return page
+    """The page in a window of its own, when its first sheet is there; the window is closed at the end, also after a
+    failure.
+    """
+    with browser.new_context(viewport={"width": width, "height": height}, **more) as window:
+        page = window.new_page()
+        page.wrong = []
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+        page.goto(stand.address, wait_until="domcontentloaded")
+        page.locator(".annotate.open").wait_for(timeout=WAIT)
+        page.wait_for_function("() => document.querySelector('[data-part=stage]').dataset.view")
+        yield page
 
 
 @pytest.fixture(scope="module")
 def desktop(stand, browser):
-    page = loaded(browser, stand, 1280, 900)
-    yield page
-    page.context.close()
+    with loaded(browser, stand, 1280, 900) as page:
+        yield page
 
 
 @pytest.fixture
