@@ -18,6 +18,7 @@ from mpsams.app.components import network_grid, result_reader, result_report
 from mpsams.app.components.result_report import Choice
 from mpsams.app.tabs import results
 from mpsams.datasets import phantom
+from mpsams.imaging import MODALITIES
 from mpsams.inference import case as _case
 from mpsams.inference import comparison, figure_rows, network_names, open_case, slice_scores
 from mpsams.inference.comparison import SliceComparison, SlicePredictions, Thresholds
@@ -70,7 +71,7 @@ def test_those_with_a_tenth_of_the_labels_take_part_unless_others_are_chosen():
     assert network_names.choose_networks(["busi-mae-seg-5"], ["gone"]) == ["busi-mae-seg-5"]
 
 
-def test_an_encoder_alone_is_never_offered_and_a_network_of_each_method_stays_open(tmp_path):
+def test_an_encoder_alone_is_never_offered(tmp_path):
     metadata = {
         "size": 32,
         "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"},
@@ -92,6 +93,16 @@ def test_an_encoder_alone_is_never_offered_and_a_network_of_each_method_stays_op
     )
     names = registry.segmenters("ultrasound")
     assert len(names) == len(tables.METHODS) and registry.segmenters("ct") == names  # far from home, but something
+
+
+def test_a_network_of_each_method_and_the_assistants_stay_open_together(tmp_path):
+    model = {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}
+    names = {f"busi-{method}-seg-10": "ultrasound" for method in tables.METHODS}
+    names |= {f"{modality}-assist": modality for modality in MODALITIES}
+    for name, modality in names.items():
+        metadata = {"kind": "segmentation", "size": 32, "model": model, "data": {"modality": modality}}
+        checkpoint.save(tmp_path / f"{name}.safetensors", UNet(**model).state_dict(), metadata)
+    registry = ModelRegistry(tmp_path)
     opened = [registry.network(name) for name in names]
     assert all(registry.network(name) is network for name, network in zip(names, opened, strict=True))
 

@@ -51,7 +51,11 @@ class App:
         )
         quiet = os.environ | {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(self.folder / "gradio")}
         self.process = subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT, env=quiet)
-        until(self.answers, 300)
+        try:
+            until(self.answers, 300)
+        except BaseException:
+            self.stop()
+            raise
 
     def answers(self) -> bool:
         assert self.process.poll() is None, "the app ended before it answered"
