@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from . import label_maps
 from .staple import staple
 
-
-def majority(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the voxels that more than half of the masks hold: of two, those that both hold."""
-    return np.asarray(np.sum(masks, axis=0, dtype=np.uint16) * 2 > len(masks))
-
-
-def most_probable(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the voxels that STAPLE gives a probability of at least one half."""
-    return staple(masks).probability >= 0.5
-
-
-METHODS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {"majority": majority, "staple": most_probable}
-MERGES: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = METHODS | {
-    "union": lambda masks: np.any(masks, axis=0), "intersection": lambda masks: np.all(masks, axis=0),
-}  # fmt: skip
+METHODS = ("majority", "staple")  # of a consensus
+MERGES = (*METHODS, "union", "intersection")
 
 
 def merge(maps: Sequence[np.ndarray], method: str) -> np.ndarray:
     """Return one label map of several of one shape, structure by structure.
 
+    method: "majority", the voxels that more than half of the maps hold, of two both; "staple", those that STAPLE gives
+    a probability of at least one half; "union" and "intersection".
     Where that gives a voxel two structures, it has the one that more of the maps give it. ValueError for another method
     than those of ``MERGES``, or without masks.
     """
@@ -36,12 +25,18 @@ def merge(maps: Sequence[np.ndarray], method: str) -> np.ndarray:
         raise ValueError(
             f"method {method[:40]!r} for {len(maps)} masks; allowed are {', '.join(MERGES)} for one or more"
         )
-    present = sorted(set().union(*map(label_maps.present, maps)))
+
+    needed = {"majority": len(maps) // 2 + 1, "union": 1, "intersection": len(maps)}  # maps that hold a voxel
 
     def merged() -> Iterator[label_maps.Drawn]:
-        for label in present:
-            masks = [each == label for each in maps]
-            yield label, MERGES[method](masks), np.asarray(np.sum(masks, axis=0, dtype=np.uint8))
+        for label in sorted(set().union(*map(label_maps.present, maps))):
+            votes = np.zeros_like(maps[0], np.uint8)
+            for each in maps:  # one after the other, to hold a single mask
+                votes += each == label
+            if method == "staple":
+                yield label, staple([each == label for each in maps]).probability >= 0.5, votes
+            else:
+                yield label, votes >= needed[method], votes
 
     return label_maps.combine(merged(), maps[0].shape)
 

@@ -46,9 +46,12 @@ def staple(
             f"{len(masks)} masks of the shapes {sorted({mask.shape for mask in masks})}; allowed are 1 to {MAX_READERS}"
             " of one shape"
         )
-    answers_n = sum(np.asarray(mask, np.int64).ravel() << reader for reader, mask in enumerate(masks))
-    patterns_p, pattern_n, count_p = np.unique(answers_n, return_inverse=True, return_counts=True)
-    answers_rp = (patterns_p >> np.arange(len(masks))[:, None] & 1).astype(bool)  # answer of each reader in pattern p
+    answers = np.zeros(masks[0].shape, np.min_scalar_type(2 ** len(masks) - 1))  # of all readers, a bit for each
+    for reader, mask in enumerate(masks):
+        answers |= np.left_shift(mask, reader, dtype=answers.dtype)
+    patterns_p, count_p = np.unique(answers, return_counts=True)
+    # answer of each reader in pattern p
+    answers_rp = (patterns_p.astype(np.int64) >> np.arange(len(masks))[:, None] & 1).astype(bool)
     prior = float((answers_rp * count_p).sum() / (len(masks) * count_p.sum())) if prior is None else prior
     sensitivity, specificity = np.full(len(masks), start), np.full(len(masks), start)
     weight_p = np.full(len(patterns_p), prior)
@@ -60,7 +63,10 @@ def staple(
         specificity = (~answers_rp * (1 - weight_p) * count_p).sum(1) / rest if rest else specificity
         if np.abs(np.concatenate([sensitivity, specificity]) - before).max() < TOLERANCE:
             break
-    return StapleEstimate(weight_p[pattern_n.ravel()].reshape(masks[0].shape), sensitivity, specificity)
+    probability = np.empty(answers.shape)
+    for place, slice_of_answers in enumerate(answers):  # to hold little at once
+        probability[place] = weight_p[np.searchsorted(patterns_p, slice_of_answers)]
+    return StapleEstimate(probability, sensitivity, specificity)
 
 
 def _expect(answers_rp: np.ndarray, prior: float, sensitivity: np.ndarray, specificity: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ the class.
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -80,11 +82,25 @@ def test_the_ways_to_make_one_mask():
             consensus.merge(masks, method)
 
 
-def test_only_labels_that_are_drawn_are_merged(monkeypatch):
-    asked = []
-    monkeypatch.setitem(consensus.MERGES, "union", lambda masks: asked.append(len(masks)) or np.any(masks, axis=0))
-    maps = [np.array([[0, 30], [2, 2]], np.uint8), np.array([[2, 0], [30, 2]], np.uint8)]
-    assert consensus.merge(maps, "union").tolist() == [[2, 30], [2, 2]] and asked == [2, 2]
+def test_a_voxel_with_two_structures_has_the_one_that_more_maps_give():
+    maps = [np.array([row], np.uint8) for row in ([0, 30, 2, 2, 30], [2, 0, 30, 2, 30], [2, 0, 30, 30, 2])]
+    assert consensus.merge(maps, "union").tolist() == [[2, 30, 30, 2, 30]]
+    assert consensus.merge(maps, "majority").tolist() == [[2, 0, 30, 2, 30]]
+    assert not consensus.merge(maps, "intersection").any()
+
+
+@pytest.mark.parametrize("method, most", [("majority", 8), ("union", 8), ("intersection", 8), ("staple", 24)])
+def test_a_consensus_holds_few_bytes_for_each_voxel(method, most):
+    maps = [np.zeros((64, 64, 64), np.uint8, order="F") for _ in range(5)]
+    for shift, each in enumerate(maps):
+        each[5 + shift : 30, 5:30], each[30:50, 10 + shift : 40] = 1, 2
+    tracemalloc.start()
+    try:
+        made = consensus.merge(maps, method)
+        assert tracemalloc.get_traced_memory()[1] < most * made.size
+    finally:
+        tracemalloc.stop()
+    assert set(np.unique(made)) == {0, 1, 2}
 
 
 def test_the_class_of_most_readers():
