@@ -24,6 +24,7 @@ from mpsams import imaging
 from mpsams.annotation import transfer
 from mpsams.annotation.__main__ import main
 from mpsams.annotation.project import Project
+from tests.support.label_maps import organ
 from tests.support.projects import FLAT, drawn, picture, volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,23 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     )
     code, report, _ = command("export", folder, "coco", tmp_path / "coco", "--which", "all")
     assert report["classes"] == {"benign": 1, "": 1} and report["images"][0]["class"] == "benign"
+
+
+def test_an_import_of_label_maps_says_what_became_of_the_labels(tmp_path):
+    folder, masks = tmp_path / "project", tmp_path / "masks"
+    assert command("add", folder, picture(tmp_path / "a.png"))[0] == 0
+    masks.mkdir()
+    Image.fromarray(organ(FLAT)[:, :, 0].T.copy()).save(masks / "a.png")
+    joined = (
+        "a.png: The mask holds 2 labels; every label above 0 is lesion. To import them as structures, define structures"
+        " first, or put a dataset.json with their names beside the masks."
+    )
+    code, report, errors = command("import", folder, masks)
+    assert (code, report["saved"], report["notes"], errors) == (0, 1, [joined], "")
+    (masks / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "organ": 1, "cyst": 2}}))
+    code, report, errors = command("import", folder, masks)
+    assert (code, report["saved"], errors) == (0, 1, "")
+    assert report["notes"] == ["Structures added to the project: organ, cyst."]  # beside the lesion of before
 
 
 def test_what_cannot_be_done_is_one_sentence(tmp_path):

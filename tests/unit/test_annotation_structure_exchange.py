@@ -420,7 +420,8 @@ def test_a_volume_of_a_project_is_learnt_by_structure(filled, tmp_path):
     assert np.array_equal(found == 1, filled.labels(volume.id) == 3)
 
 
-def test_a_dicom_seg_has_a_segment_for_each_structure_and_comes_back(tmp_path):
+@pytest.mark.parametrize("has_dataset", [False, True])
+def test_a_dicom_seg_has_a_segment_for_each_structure_and_comes_back(tmp_path, has_dataset):
     (tmp_path / "series").mkdir()
     files = series(tmp_path / "series", noise((5, 34, 40)))
     with Project(tmp_path / "project") as project:
@@ -432,8 +433,11 @@ def test_a_dicom_seg_has_a_segment_for_each_structure_and_comes_back(tmp_path):
         written = transfer.write(project, "dicom-seg", "accepted", "lesion", tmp_path / "out")
         data = pydicom.dcmread(tmp_path / "out" / written.places[item.id])
         assert [one.SegmentLabel for one in data.SegmentSequence] == ["liver", "tumour", "vessel"]
-        (tmp_path / "out" / "dataset.json").unlink()
+        if not has_dataset:
+            (tmp_path / "out" / "dataset.json").unlink()
         with Project(tmp_path / "other") as other:
             other.add(files, "ct")
-            assert transfer.take(other, tmp_path / "out", "anne").saved == [item.id]
+            found = transfer.take(other, tmp_path / "out", "anne")
+            names = "liver, tumour, vessel" if has_dataset else "liver, vessel"  # which are drawn
+            assert found.saved == [item.id] and found.notes == [f"Structures added to the project: {names}."]
             same(project, other)
