@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from mpsams.annotation.index import Item
 from mpsams.annotation.project import Project
 
-from .definitions import LONGEST, complete
+from .definitions import CLASSES, FREE_DIGITS, FREE_LETTERS, LONGEST, STRUCTURES, check_keys, complete, free_keys
 
-SETTING = "classes"  # of the log that holds the definition
+SETTING = CLASSES  # of the log that holds the definition
 MAX_CLASSES = 20
-KEYS = "56789"  # keys that the canvas leaves free
 DEFAULTS = {"ultrasound": ("benign", "malignant", "normal"), "ct": ("lesion", "normal"), "mri": ("lesion", "normal")}
 
 
@@ -51,7 +50,7 @@ def make(names: Iterable[str | ImageClass]) -> tuple[ImageClass, ...]:
     too many.
     """
     given = [one if isinstance(one, ImageClass) else ImageClass(one) for one in names]
-    return complete(given, ("class", "classes"), MAX_CLASSES, KEYS)
+    return complete(given, ("class", "classes"), MAX_CLASSES, FREE_DIGITS)
 
 
 def parse(text: str) -> ImageClass:
@@ -79,13 +78,18 @@ def defined(project: Project) -> tuple[ImageClass, ...]:
     return make(DEFAULTS.get(items[0].modality, ())) if items else ()
 
 
-def define(project: Project, given: Iterable[str | ImageClass], user: str = "") -> tuple[ImageClass, ...]:
+def define(
+    project: Project, given: Iterable[str | ImageClass], user: str = "", any_key: bool = False
+) -> tuple[ImageClass, ...]:
     """Set the classes of a project, by names or in full; return them.
 
-    Images keep the class they have. ValueError as ``make``.
+    Images keep the class they have. any_key: True for classes of another project, whose keys may be in use here.
+    ValueError as ``make``; a new key that the canvas or a structure uses.
     """
-    made = make(given)
-    if made != defined(project):
+    made, before = make(given), defined(project)
+    if made != before:
+        if not any_key:
+            check_keys(made, before, free_keys(project, FREE_DIGITS + FREE_LETTERS, STRUCTURES), "class")
         project.append_log("configured", user, setting=SETTING, value=[asdict(one) for one in made])
     return made
 

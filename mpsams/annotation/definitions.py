@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import export_names
 
+if TYPE_CHECKING:
+    from mpsams.annotation.project import Project
+
+CLASSES, STRUCTURES = "classes", "structures"  # settings of the log that hold them
+FREE_LETTERS, FREE_DIGITS = "qcjkluyz", "56789"  # keys that the canvas leaves free
 LONGEST = 64  # characters of a name, as of a label in DICOM
 # told apart by the colour-blind too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b")
@@ -40,6 +45,25 @@ def complete(
         if twice := next((value for value in values if values.count(value) > 1), None):
             raise ValueError(f"two {kind[1]} have the {field} {twice!r}; allowed are different ones")
     return tuple(made)
+
+
+def free_keys(project: Project, keys: str, others: str) -> str:
+    """Return those of some keys that a project's definitions of another kind do not have.
+
+    others: setting of the log with these, ``CLASSES`` or ``STRUCTURES``.
+    """
+    rows = project.setting(others)
+    taken = {row.get("key") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
+    return "".join(key for key in keys if key not in taken)
+
+
+def check_keys(made: Iterable[Named], before: Iterable[Named], allowed: str, kind: str) -> None:
+    """ValueError for a key that is neither allowed nor one of those before."""
+    known = {"", *allowed, *(one.key for one in before)}
+    for one in made:
+        if one.key not in known:
+            free = ", ".join((*allowed, "none"))
+            raise ValueError(f"key {one.key!r} of {kind} {one.name!r} is not free; allowed are {free}")
 
 
 def _check(one: Named, kind: str) -> Named:

@@ -154,7 +154,7 @@ class ReaderViews:
             return 0
         count = len(readers.copy_images(self.project, other, user, notes))
         if defined != classes.defined(other):
-            classes.define(other, defined, user)
+            classes.define(other, defined, user, any_key=True)
         readers.copy_structures(self.project, other, user, notes)
         return count
 

@@ -70,7 +70,7 @@ def start(
     with Project(folder) as second:
         is_new = not second.items()
         if is_new:
-            classes.define(second, classes.defined(project), user)
+            classes.define(second, classes.defined(project), user, any_key=True)
         copy_structures(project, second, user, notes)
         added = copy_images(project, second, user, notes)
         for item in () if blind else map(project.item, added):
@@ -91,7 +91,7 @@ def copy_structures(project: Project, other: Project, user: str = "", notes: lis
     if not structures.is_defined(project) or defined == structures.defined(other):
         return
     try:
-        structures.define(other, defined, user)
+        structures.define(other, defined, user, any_key=True)
     except ValueError as error:
         if notes is not None:
             notes.append(f"The structures of {other.folder.name} stay as they are: {error}.")

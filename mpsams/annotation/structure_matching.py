@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mpsams.annotation import label_maps, structures
+from mpsams.annotation.definitions import FREE_LETTERS
 from mpsams.annotation.project import Project
 from mpsams.annotation.structures import MAX_STRUCTURES, Structure, find
 from mpsams.imaging import UnreadableImage
@@ -90,7 +91,7 @@ class StructureMatcher:
         taken = {one.label for one in self._new}
         kept = [one for one in self._known if one.label not in taken]
         self.added += [one.name for one in sorted(self._new, key=lambda one: one.label)]
-        self._known = list(structures.define(self.project, [*kept, *self._new], user))
+        self._known = list(structures.define(self.project, [*kept, *self._new], user, any_key=True))
         self._new, self._is_free = [], False
 
     def _several(self) -> list[Structure]:
@@ -114,8 +115,8 @@ class StructureMatcher:
         free = [label for label in free if 0 < label <= MAX_STRUCTURES]
         if not free:
             raise UnreadableImage(f"its mask holds more structures than the {MAX_STRUCTURES} that a project may have.")
-        keys = {one.key for one in known}
-        key = "" if likeness.key in keys else likeness.key
+        is_free = likeness.key in FREE_LETTERS and likeness.key not in {one.key for one in known}
+        key = likeness.key if is_free else ""
         self._new.append(replace(likeness, label=free[0], key=key))
         return free[0]
 

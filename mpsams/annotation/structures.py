@@ -2,6 +2,8 @@
 
 A project that defines none has one. The definition is a line of the log and a copy in project.json, whose version says
 once there are several, so that earlier versions of the app do not open the project and lose them.
+
+Over 250 lines because all that changes a definition shares the rules for labels, masks and other readers.
 """
 
 from __future__ import annotations
@@ -17,15 +19,14 @@ import numpy as np
 from mpsams.annotation.project_folder import LABELLED_VERSION, is_project
 
 from . import export_names, label_maps
-from .definitions import LONGEST, complete
+from .definitions import CLASSES, FREE_LETTERS, LONGEST, STRUCTURES, check_keys, complete, free_keys
 
 if TYPE_CHECKING:
     from mpsams.annotation.project import Project
 
-SETTING = "structures"  # of the log, and in project.json
+SETTING = STRUCTURES  # of the log, and in project.json
 LEARNT = "learnt structures"  # of the log: by the name of a checkpoint the label of what it learnt
 MAX_STRUCTURES = 32
-KEYS = "qcjkluyz"  # keys that the canvas leaves free, and the usual ones of classes too
 # the first is that of a mask without structures; told apart by the colour-blind too
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#7aa6ff", "#c8c8c8")
 READERS = "readers"  # folder in a project with those of other readers
@@ -50,12 +51,14 @@ def find(given: Iterable[Structure], name: str) -> Structure | None:
     return next((one for one in given if one.name.casefold() == name.strip().casefold()), None)
 
 
-def make(given: Iterable[str | Structure], known: Iterable[Structure] = ()) -> tuple[Structure, ...]:
+def make(
+    given: Iterable[str | Structure], known: Iterable[Structure] = (), keys: str = FREE_LETTERS
+) -> tuple[Structure, ...]:
     """Return structures with a label, a colour and a key where none is given, in the order of their labels.
 
     known: those of before, and those that were removed earlier, see ``match``; a new structure gets the label of one of
-    them only where no other is free. ValueError: no structure or too many, a name that is none of a file, two of one
-    name, key or label, no colour.
+    them only where no other is free. keys: to be given, in order. ValueError: no structure or too many, a name that is
+    none of a file, two of one name, key or label, no colour.
     """
     before = list(known)
     listed = match(given, before)
@@ -73,7 +76,7 @@ def make(given: Iterable[str | Structure], known: Iterable[Structure] = ()) -> t
     if len(set(labels)) < len(labels) or not 0 < labels[0] <= labels[-1] <= MAX_STRUCTURES:
         raise ValueError(f"labels {labels}; allowed are different ones from 1 to {MAX_STRUCTURES}")
     coloured = [_replace(one, colour=one.colour or COLOURS[(one.label - 1) % len(COLOURS)]) for one in labelled]
-    return complete(coloured, ("structure", "structures"), MAX_STRUCTURES, KEYS if len(coloured) > 1 else "")
+    return complete(coloured, ("structure", "structures"), MAX_STRUCTURES, keys if len(coloured) > 1 else "")
 
 
 def match(given: Iterable[str | Structure], known: Iterable[Structure]) -> list[Structure]:
@@ -153,21 +156,27 @@ def is_defined(project: Project) -> bool:
     return project.setting(SETTING) is not None or project.has_labels
 
 
-def define(project: Project, given: Iterable[str | Structure], user: str = "") -> tuple[Structure, ...]:
+def define(
+    project: Project, given: Iterable[str | Structure], user: str = "", any_key: bool = False
+) -> tuple[Structure, ...]:
     """Set the structures of a project, and of the projects of other readers in its folder; return them.
 
     given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, one
     that was removed gets it back, and the first names of a project that has defined none are its structures from label
-    1. Proposals lose the structures that are left out. ValueError as ``make``; a structure is left out that masks hold,
-    here or of other readers.
+    1. Proposals lose the structures that are left out. any_key: True for structures of another project, whose keys may
+    be in use here. ValueError as ``make``; a new key that the canvas or a class uses; a structure is left out that
+    masks hold, here or of other readers.
     """
     with project.exclusive(with_images=True):
         before = defined(project)
         known = (*before, *removed(project)) if is_defined(project) else ()
         listed = match(given, known)
-        made = make(listed, known)
+        keys = free_keys(project, FREE_LETTERS, CLASSES)
+        made = make(listed, known, keys)
         if made == before:
             return made
+        if not any_key:
+            check_keys(made, before, keys, "structure")
         project.refuse_read_only()
         kept = {one.label for one in (listed if known else made)}
         left_out = [one for one in before if one.label not in kept]
@@ -182,7 +191,7 @@ def define(project: Project, given: Iterable[str | Structure], user: str = "") -
         project.append_log("configured", user, setting=SETTING, value=rows)
         for other in _readers(project):
             with suppress(ValueError):  # a reader has structures of their own that do not go with these
-                define(other, _update(defined(other), before, made), user)
+                define(other, _update(defined(other), before, made), user, any_key=True)
         return made
 
 

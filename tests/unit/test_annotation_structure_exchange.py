@@ -34,7 +34,7 @@ from tests.support.dicom_files import noise, series
 from tests.support.label_maps import organ
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-NAMED = (Structure("liver", "#aa0011", "l"), Structure("tumour", "#0011aa", "t"), Structure("vessel", "#00aa11", "v"))
+NAMED = (Structure("liver", "#aa0011", "l"), Structure("tumour", "#0011aa", "u"), Structure("vessel", "#00aa11", "y"))
 
 
 def parts(project: Project, id: str) -> dict[str, np.ndarray]:
@@ -110,7 +110,7 @@ def test_an_export_holds_labels_names_and_sizes(filled, tmp_path):
     assert np.array_equal(stored, organ()[:, :, 0].T)
     dataset = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert dataset["labels"] == {"background": 0, "liver": 1, "tumour": 2, "vessel": 3}
-    assert dataset["structures"][1] == {"name": "tumour", "colour": "#0011aa", "key": "t", "label": 2}
+    assert dataset["structures"][1] == {"name": "tumour", "colour": "#0011aa", "key": "u", "label": 2}
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "structures.csv").read_text())))
     assert len(rows) == 12 and [row["structure"] for row in rows[:3]] == ["liver", "tumour", "vessel"]
     assert [row["pixels"] for row in rows[:3]] == [str(np.sum(organ() == 1)), "64", "0"]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import string
 import tracemalloc
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams.annotation import assist, label_maps, masks, protocol, structures
+from mpsams.annotation import assist, classes, definitions, label_maps, masks, protocol, structures
+from mpsams.annotation.classes import ImageClass
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.session import AnnotationSession
+from mpsams.annotation.structure_matching import StructureMatcher
 from mpsams.annotation.structures import Structure
 from mpsams.imaging import raster
 from tests.support import made_volumes
@@ -45,7 +50,7 @@ def test_label_maps_are_saved_with_their_values_and_outlast_every_restart(projec
     first, second = (project.add(picture(tmp_path, seed)) for seed in range(2))
     project.accept(first.id, organ() > 0)
     before = (project.folder / "masks" / f"{first.id}.png").read_bytes()
-    structures.define(project, ["liver", Structure("tumour", "#112233", "t")], "anne")
+    structures.define(project, ["liver", Structure("tumour", "#112233", "k")], "anne")
     project.accept(second.id, organ())
     stored = np.asarray(Image.open(project.folder / "accepted" / "masks" / f"{second.id}.png"))
     assert np.array_equal(stored, organ()[:, :, 0].T)
@@ -63,6 +68,52 @@ def test_label_maps_are_saved_with_their_values_and_outlast_every_restart(projec
             assert np.array_equal(again.labels(second.id), organ())
             assert np.array_equal(again.labels(first.id), organ() > 0)  # 255 of before is structure 1
             assert np.array_equal(again.mask(second.id), organ() > 0)
+
+
+@pytest.mark.parametrize("key", ["b", "H", "v", "0", "4", "5", "ä"])
+def test_a_key_that_has_another_use_is_refused(two, key):
+    before = structures.defined(two)
+    with pytest.raises(ValueError, match=f"key {key.lower()!r} of structure 'cyst' is not free; allowed are q, c, j,"):
+        structures.define(two, ["liver", "tumour", Structure("cyst", key=key)])
+    assert structures.defined(two) == before
+
+
+def test_structures_and_classes_have_no_key_in_common(two):
+    assert [one.key for one in structures.defined(two)] == ["q", "c"]
+    for key in "qcb":
+        with pytest.raises(ValueError, match=f"key '{key}' of class 'benign' is not free; allowed are 5, 6, 7, 8,"):
+            classes.define(two, [ImageClass("benign", key=key)])
+    classes.define(two, [ImageClass("benign", key="j")])
+    with pytest.raises(ValueError, match="key 'j' of structure 'cyst' is not free; allowed are q, c, k, l,"):
+        structures.define(two, ["liver", "tumour", Structure("cyst", key="j")])
+    assert [one.key for one in structures.define(two, ["liver", "tumour", "cyst", "vessel"])] == ["q", "c", "k", "l"]
+
+
+def test_keys_of_an_earlier_version_stay_and_reach_a_second_reader(two):
+    rows = [{"name": "liver", "key": "b", "label": 1}, {"name": "tumour", "key": "t", "label": 2}]
+    two.append_log("configured", setting="structures", value=rows)
+    two.append_log("configured", setting="classes", value=[{"name": "benign", "key": "b"}])
+    clara = ReaderViews(two).join("Clara", True).project
+    structures.define(two, [*structures.defined(two), "cyst"])
+    for one in (two, clara):
+        assert [each.key for each in structures.defined(one)] == ["b", "t", "q"]
+        assert [each.key for each in classes.defined(one)] == ["b"]
+
+
+def test_an_import_leaves_out_a_key_that_is_not_free(two):
+    matcher = StructureMatcher(two)
+    matcher.described = (Structure("cyst", key="t", label=3), Structure("vessel", key="y", label=4))
+    matcher.define("anne")
+    assert [(one.name, one.key) for one in structures.defined(two)[2:]] == [("cyst", "j"), ("vessel", "y")]
+
+
+def test_the_free_keys_are_those_that_the_canvas_leaves_free():
+    text = (Path(structures.__file__).parents[1] / "app" / "static" / "toolbar.js").read_text()
+    table = text[text.index("const KEYS = {") : text.index("const ONCE_A_PRESS")]
+    used = {*re.findall(r"[{,\s]([a-z0-9]): ", table), *re.findall(r"key === '([a-z0-9])'", text)} - {"z", "y"}
+    assert {"b", "1", "0", "n", "h", "v"} <= used  # z and y are used with Ctrl alone
+    free = set(definitions.FREE_LETTERS + definitions.FREE_DIGITS)
+    assert free == {*string.ascii_lowercase, *string.digits} - used
 
 
 def test_nothing_flattens_or_invents_structures(two, tmp_path):
@@ -96,7 +147,7 @@ def test_structures_are_renamed_recoloured_and_removed_only_while_no_mask_holds_
     item = two.add(picture(tmp_path))
     two.save(item.id, organ())
     liver, tumour = structures.defined(two)
-    structures.define(two, [Structure("organ", "#0000ff", "o", 1), tumour, "vessel"])
+    structures.define(two, [Structure("organ", "#0000ff", "u", 1), tumour, "vessel"])
     assert [(one.label, one.name) for one in structures.defined(two)] == [(1, "organ"), (2, "tumour"), (3, "vessel")]
     assert np.array_equal(two.labels(item.id), organ())
     with pytest.raises(ValueError, match="structure 'tumour' is in 1 mask; remove it there first"):
