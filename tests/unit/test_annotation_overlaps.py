@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 
-from mpsams.annotation import run_lengths, structures, transfer
+from mpsams.annotation import structures, transfer
 from mpsams.annotation.project import Project
 from mpsams.imaging import UnreadableImage
 from mpsams.imaging.overlaps import Overlay
 from tests.support.annotation_page import picture
+from tests.support.coco import write_coco
 from tests.support.dicom_files import noise, series
 from tests.support.label_maps import FLAT
 
@@ -45,21 +43,9 @@ def check(project: Project, found: transfer.Imported, smaller: str = "tumour") -
     assert np.array_equal(drawn["liver"], MASKS["liver"] & ~MASKS["tumour"])
 
 
-def write_coco(path: Path, masks: dict[str, np.ndarray]) -> None:
-    """A COCO file with an annotation of each mask, in their order."""
-    rows = [
-        {"id": number, "image_id": 1, "category_id": number, "segmentation": {"size": [40, 56], "counts": counts}}
-        for number, mask_xyz in enumerate(masks.values(), start=1)
-        for counts in [run_lengths.compress(run_lengths.encode(mask_xyz[:, :, 0].T))]
-    ]
-    images = [{"id": 1, "file_name": "picture 0.png", "height": 40, "width": 56}]
-    categories = [{"id": number, "name": name} for number, name in enumerate(masks, start=1)]
-    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
-
-
 @pytest.mark.parametrize("names", [("liver", "tumour"), ("tumour", "liver")])
 def test_annotations_of_coco(tmp_path, names):
-    write_coco(tmp_path / "a.json", {name: MASKS[name] for name in names})
+    write_coco(tmp_path / "a.json", {name: MASKS[name] for name in names}, "picture 0.png")
     with Project(tmp_path / "project") as project:
         project.add(picture(tmp_path))
         check(project, transfer.take(project, tmp_path / "a.json", "anne"))
@@ -68,7 +54,8 @@ def test_annotations_of_coco(tmp_path, names):
 def test_a_structure_that_others_cover_is_noted_too(tmp_path):
     left = MASKS["liver"].copy()
     left[12:] = False
-    write_coco(tmp_path / "a.json", {"liver": MASKS["liver"], "left": left, "right": MASKS["liver"] & ~left})
+    masks = {"liver": MASKS["liver"], "left": left, "right": MASKS["liver"] & ~left}
+    write_coco(tmp_path / "a.json", masks, "picture 0.png")
     with Project(tmp_path / "project") as project:
         project.add(picture(tmp_path))
         found = transfer.take(project, tmp_path / "a.json", "anne")

@@ -21,7 +21,6 @@ from mpsams.annotation import (
     readers,
     retraining,
     retraining_run,
-    run_lengths,
     structures,
     transfer,
 )
@@ -30,6 +29,7 @@ from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.structures import Structure
 from tests.support import made_volumes
 from tests.support.annotation_page import picture, registry  # noqa: F401
+from tests.support.coco import write_coco
 from tests.support.dicom_files import noise, series
 from tests.support.label_maps import organ
 
@@ -154,18 +154,6 @@ def store_mask(path: Path, map_xyz: np.ndarray) -> None:
     Image.fromarray(map_xyz[:, :, 0].T.copy()).save(path)
 
 
-def coco_of(path: Path, names: dict[str, np.ndarray], image: str) -> None:
-    """A COCO file with one annotation of each of several structures, in their order."""
-    rows = [
-        {"id": number, "image_id": 1, "category_id": number, "segmentation": {"size": [40, 56], "counts": counts}}
-        for number, mask_xyz in enumerate(names.values(), start=1)
-        for counts in [run_lengths.compress(run_lengths.encode(mask_xyz[:, :, 0].T))]
-    ]
-    images = [{"id": 1, "file_name": f"{image}.png", "height": 40, "width": 56}]
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
-
-
 def test_label_maps_without_names_are_one_structure_until_structures_are_defined(tmp_path):
     with Project(tmp_path / "project") as project:
         first, second = (project.add(picture(tmp_path, seed)) for seed in range(2))
@@ -239,7 +227,7 @@ def test_a_mask_without_names_never_becomes_a_structure_that_another_image_names
         (tmp_path / "up").mkdir()
         store_mask(tmp_path / "up" / "masks" / f"picture {plain}.png", (organ() > 0) * np.uint8(255))
         named = {"liver": organ() == 1, "tumour": organ() == 2}
-        coco_of(tmp_path / "up" / "a.json", named, f"picture {1 - plain}")
+        write_coco(tmp_path / "up" / "a.json", named, f"picture {1 - plain}.png")
         assert len(transfer.take(project, tmp_path / "up", "anne").saved) == 2
         assert {one.name for one in structures.defined(project)} == {"lesion", "liver", "tumour"}
         found = parts(project, items[plain].id)
