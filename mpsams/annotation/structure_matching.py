@@ -33,6 +33,7 @@ class StructureMatcher:
         self._is_free = not self._was_defined and all(item.mask is None for item in project.items())
         self._known = list(structures.defined(project))
         self._first = self._known[0]
+        self._removed = structures.removed(project)
         self._new: list[Structure] = []
         self.is_complete = False
         self.added: list[str] = []
@@ -109,10 +110,11 @@ class StructureMatcher:
         if found is not None:
             self._is_free = self._is_free and found in self._new
             return found.label
-        likeness = find(self.described, name) or Structure(name or f"structure {number}")
+        likeness = find([*self._removed, *self.described], name) or Structure(name or f"structure {number}")
         used = planned if self._is_free and name else {one.label for one in known}
-        free = [label for label in (likeness.label or number, *range(1, MAX_STRUCTURES + 1)) if label not in used]
-        free = [label for label in free if 0 < label <= MAX_STRUCTURES]
+        allowed = range(1, MAX_STRUCTURES + 1)
+        free = [one for one in (likeness.label or number, *allowed) if one in allowed and one not in used]
+        free.sort(key={one.label for one in self._removed if one is not likeness}.__contains__)
         if not free:
             raise UnreadableImage(f"its mask holds more structures than the {MAX_STRUCTURES} that a project may have.")
         is_free = likeness.key in FREE_LETTERS and likeness.key not in {one.key for one in known}

@@ -188,6 +188,21 @@ def test_numbers_of_objects_and_maps_of_a_structures_folder_are_no_structures_an
         assert parts(filled, item.id).keys() == {name} and np.array_equal(filled.mask(item.id), organ() > 0)
 
 
+def test_a_removed_structure_gets_its_label_again_and_a_new_one_another(tmp_path):
+    with Project(tmp_path / "project") as project:
+        structures.define(project, ["liver", "tumour", "vessel"])
+        structures.define(project, ["liver"])
+        item = project.add(picture(tmp_path))
+        store_mask(tmp_path / "up" / "masks" / "picture 0.png", organ())
+        (tmp_path / "up" / "dataset.json").write_text(
+            json.dumps({"labels": {"0": "background", "1": "vessel", "2": "cyst"}})
+        )
+        transfer.take(project, tmp_path / "up", "anne")
+        assert {one.name: one.label for one in structures.defined(project)} == {"liver": 1, "vessel": 3, "cyst": 4}
+        found = parts(project, item.id)
+        assert np.array_equal(found["vessel"], organ() == 1) and np.array_equal(found["cyst"], organ() == 2)
+
+
 @pytest.mark.parametrize("places", [(0, 1), (1, 0)])
 def test_a_single_value_is_the_number_of_a_structure_that_another_mask_adds(tmp_path, monkeypatch, places):
     saved = []
