@@ -65,21 +65,22 @@ class StructureMatcher:
         """
         listed = list(present)
         names = {label: names.get(label, "") for label in listed}
-        if self.described and not any(names.values()):
-            by_number = {one.label: one.name for one in self.described}
-            names = {label: by_number.get(label, "") for label in listed}
-        elif any(names.values()) and not is_named:
+        if any(names.values()):  # what has none is no structure of the project by its number
             several = self._several()
             return {
-                label: found.label if (found := find(several, name)) else self._usual() for label, name in names.items()
+                label: self._label(name, label) if name and (is_named or find(several, name)) else self._usual()
+                for label, name in names.items()
             }
-        elif not any(names.values()) and not self.keeps_numbers:
+        if self.described:
+            by_number = {one.label: one.name for one in self.described}
+            return {label: self._label(by_number.get(label, f"structure {label}"), label) for label in listed}
+        if not self._was_defined:
             return {label: self._usual() for label in listed}
-        elif not any(names.values()) and len(listed) == 1 and listed[0] not in {one.label for one in self._known}:
+        if len(listed) == 1 and listed[0] not in {one.label for one in self._known}:
             if not self.is_complete:
                 raise Undecided
             return {listed[0]: self._usual()}  # a binary mask with another value than 1
-        return {label: self._label(names[label], label) for label in listed}
+        return {label: self._label("", label) for label in listed}
 
     def define(self, user: str) -> None:
         """Add the new structures of the masks since ``drop_plans`` to the project, and those that the import

@@ -188,6 +188,25 @@ def test_numbers_of_objects_and_maps_of_a_structures_folder_are_no_structures_an
         assert parts(filled, item.id).keys() == {name} and np.array_equal(filled.mask(item.id), organ() > 0)
 
 
+def test_what_has_no_name_among_named_structures_is_the_first_structure(filled, tmp_path):
+    item = filled.items()[0]
+    filled.reopen(item.id)
+    rest = organ() == 0
+    write_coco(tmp_path / "a.json", {"tumour": organ() == 2, "": rest, "vessel": organ() == 1}, "picture 0.png")
+    assert not transfer.take(filled, tmp_path / "a.json", "anne").notes
+    found = parts(filled, item.id)  # the second name, but not the second structure
+    assert np.array_equal(found["liver"], rest) and np.array_equal(found["tumour"], organ() == 2)
+
+
+def test_a_value_that_a_dataset_file_leaves_out_is_a_structure_of_its_own(filled, tmp_path):
+    item = filled.items()[0]
+    filled.reopen(item.id)
+    store_mask(tmp_path / "up" / "masks" / "picture 0.png", organ())
+    (tmp_path / "up" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "vessel": 1}}))
+    assert transfer.take(filled, tmp_path / "up", "anne").notes == ["Structures added to the project: structure 2."]
+    assert parts(filled, item.id).keys() == {"vessel", "structure 2"}  # not the tumour, whose number here is 2
+
+
 def test_a_removed_structure_gets_its_label_again_and_a_new_one_another(tmp_path):
     with Project(tmp_path / "project") as project:
         structures.define(project, ["liver", "tumour", "vessel"])
