@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mpsams.annotation import assist, label_maps, log, masks
 from mpsams.annotation.project import ConflictError, Item, Project
+from mpsams.annotation.structures import Structure
 from mpsams.imaging import geometry
 from mpsams.inference import Network
-from mpsams.inference.case import Case, measure_agreement
+from mpsams.inference.case import Case, TruthMap, measure_agreement
 from mpsams.inference.prompts import Prompt, PromptResult, segment_prompt
 from mpsams.inference.propagation import SliceMask, propagate
 
@@ -336,10 +337,19 @@ class OpenImage:
         """Return the fields of a log line that say which open image and command it is about."""
         return {"token": self.token} | ({"request": self.command_id} if self.command_id else {})
 
-    def as_truth(self) -> Case:
-        """Return the case with a copy of the mask, all structures as one, as its truth, measured."""
-        self.truth_copy = self.mask_xyz != 0
-        self.case = measure_agreement(replace(self.case, truth_xyz=self.truth_copy))
+    def as_truth(self, defined: Sequence[Structure], label: int) -> Case:
+        """Return the case with a copy of the mask as its truth, measured: of several structures, the one with a label.
+
+        defined: the structures of the mask.
+        """
+        truth_map, self.truth_copy = None, self.mask_xyz != 0
+        if len(defined) > 1:
+            self.truth_copy = self.mask_xyz == label
+            rows = [(one.label, one.name, one.colour) for one in defined]
+            truth_map = TruthMap(self.mask_xyz.copy(), tuple(sorted(rows, key=lambda row: row[0] != label)))
+        self.case = measure_agreement(
+            replace(self.case, truth_xyz=self.truth_copy, truth_map=truth_map, truth_notes=())
+        )
         return self.case
 
     def _append_history(self, plane: str, index: int, before_hw: np.ndarray, after_hw: np.ndarray) -> None:

@@ -155,10 +155,19 @@ class AnnotationSession:
                 id = (following or others[0]).id if others else ""
             return self.open(id, user) if id else None
 
-    def as_truth(self) -> Case:
-        """Use the mask on screen as the truth in the other tabs; return the case with it."""
+    def as_truth(self, label: int = 1) -> Case:
+        """Use the mask on screen as the truth in the other tabs; return the case with it.
+
+        label: of the structure that is the truth, where the project has several. ValueError if it has not this one.
+        """
         with self._lock:
-            self.case = self.image.as_truth()
+            defined = structures.USUAL
+            if self.project is not None and self.image.item:
+                defined = structures.defined(self.project)
+            if len(defined) > 1 and label not in {one.label for one in defined}:
+                allowed = ", ".join(str(one.label) for one in defined)
+                raise ValueError(f"structure {label} is not defined here; allowed are {allowed}")
+            self.case = self.image.as_truth(defined, label)
             self._sent = self._signature()
             return self.case
 

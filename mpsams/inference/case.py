@@ -46,6 +46,16 @@ class UploadedFiles:
     digest: str
 
 
+@dataclass(frozen=True, eq=False)
+class TruthMap:
+    """A label map on the scan's grid, uint8, and the label, name and colour ("#rrggbb") of each of its structures. One
+    of them is the truth: the first.
+    """
+
+    map_xyz: np.ndarray
+    structures: tuple[tuple[int, str, str], ...]
+
+
 @dataclass(frozen=True)
 class Case:
     """The slice on the screen with its scan, clusters and truth; immutable, a change makes a new one.
@@ -56,7 +66,8 @@ class Case:
     agreement: of the clusters with the truth; None without one. seed, selector: how the study was made. item: its id in
     the project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not
     uploaded.
-    truth_notes: sentences on how the truth's values and grid were taken.
+    truth_notes: sentences on how the truth's values and grid were taken. truth_map: what the truth is one structure of;
+    None for a truth without others.
     """
 
     title: str
@@ -74,6 +85,7 @@ class Case:
     item: str = ""
     upload: UploadedFiles | None = None
     truth_notes: tuple[str, ...] = ()
+    truth_map: TruthMap | None = None
 
     def __deepcopy__(self, memo: dict) -> Case:
         return self  # immutable, so sessions may share it
@@ -231,9 +243,7 @@ def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
     last = len(case.scan.shown(plane)) - 1
     index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
     drawn = build_case(case.title, case.scan, case.truth_xyz, (plane, index), case.span, options)
-    return replace(
-        drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes, display_span=case.display_span
-    )
+    return replace(_with_origin(drawn, case), display_span=case.display_span)
 
 
 def set_modality(case: Case, modality: str, options: dict) -> Case:
@@ -244,7 +254,12 @@ def set_modality(case: Case, modality: str, options: dict) -> Case:
     span = network_span(scan)
     title = YOURS[modality] if case.title in YOURS.values() else case.title
     drawn = build_case(title, scan, case.truth_xyz, (case.plane, case.index), span, options)
-    return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
+    return _with_origin(drawn, case)
+
+
+def _with_origin(drawn: Case, case: Case) -> Case:
+    """A case with what another case of the same image says of where it and its truth came from."""
+    return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes, truth_map=case.truth_map)
 
 
 def set_window(case: Case, display_span: Span) -> Case:
@@ -269,9 +284,9 @@ def set_truth(case: Case, file: Path | None) -> Case:
     Values and grids are taken as everywhere (``imaging.mask_files``); a DICOM-SEG has to refer to the scan's images.
     """
     if file is None:
-        return measure_agreement(replace(case, truth_xyz=None, truth_notes=()))
+        return measure_agreement(replace(case, truth_xyz=None, truth_notes=(), truth_map=None))
     found = _truth(case.scan, Path(file))
-    return measure_agreement(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
+    return measure_agreement(replace(case, truth_xyz=found.lesion, truth_notes=found.notes, truth_map=None))
 
 
 def _truth(scan: Scan, file: Path) -> LesionMask:

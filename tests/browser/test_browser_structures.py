@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -215,6 +216,29 @@ def test_in_a_volume_the_chosen_structure_is_filled_between_slices(browser, app)
         assert np.array_equal(labels(page), between)
         to_slice(page, first)
         assert set(np.unique(labels(page))) == {0, 1, 2}
+
+
+def test_the_planes_show_each_structure_and_the_chosen_one_is_the_truth(browser, app):  # noqa: F811
+    id = next(id for id in app.items() if (app.project / "images" / f"{id}.nii.gz").exists())
+    for page in opened(browser, f"{app.address}/?tab=annotate&image={id}"):
+        first, second = ensure_two(page)
+        height, width = shape_of(page)
+        page.locator(".structures button").first.click()
+        stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.5 * height)], "r", 6)
+        page.keyboard.press("k")
+        stroke(page, [(0.4 * width, 0.4 * height), (0.5 * width, 0.4 * height)], "r", 2)
+        until(lambda: page.locator(".annotate [data-part=saved]").inner_text().startswith("saved on disk"))
+        page.get_by_role("button", name=re.compile("^This image")).click(timeout=WAIT)
+        page.get_by_role("button", name="Use as the truth in the other tabs").click(timeout=WAIT)
+        page.get_by_role("tab", name="Segment & compare").click(timeout=WAIT)
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('[data-planes]')].some(one => JSON.parse(one.dataset.planes).volume)",
+            timeout=WAIT,
+        )
+        page.locator(".planes").scroll_into_view_if_needed(timeout=WAIT)
+        page.locator(".planes [data-layer=truth]").wait_for(timeout=WAIT)
+        titles = page.locator(".planes [data-part=layers] label span").all_inner_texts()
+        assert titles[:2] == [f"{second}, the truth", first] and titles[-1] == "Body"
 
 
 def test_a_project_of_several_structures_opens_with_them_after_a_restart(browser, app):  # noqa: F811

@@ -449,6 +449,21 @@ def test_a_reader_keeps_a_structure_that_the_first_reader_removed_while_they_dre
     assert [one.name for one in structures.defined(two)] == ["liver"]
 
 
+def test_the_chosen_structure_is_the_truth_in_the_other_tabs(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    tab = Page(registry, two)
+    tab.open(item.id)
+    map_hw = np.where(box(tab.shape, 20, 20), np.uint8(1), np.uint8(2) * box(tab.shape, 2, 2))
+    tab.send("save", map_hw)
+    for label, others in ((2, [(1, "liver")]), (1, [(2, "tumour")])):
+        case = tab.session.as_truth(label)
+        assert np.array_equal(case.truth_hw, map_hw == label)
+        assert [row[:2] for row in case.truth_map.structures[1:]] == others
+        assert np.array_equal(case.truth_map.map_xyz[:, :, 0].T, map_hw)
+    with pytest.raises(ValueError, match="structure 3 is not defined here; allowed are 1, 2"):
+        tab.session.as_truth(3)
+
+
 def test_proposals_are_taken_as_the_chosen_structure(registry, two, tmp_path):  # noqa: F811
     item = two.add(picture(tmp_path))
     proposed_hw = box((40, 56), 10, 10)

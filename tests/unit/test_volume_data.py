@@ -137,6 +137,26 @@ def test_of_a_large_volume_every_second_voxel_along_the_finest_axes_is_sent_and_
     )
 
 
+def test_structures_are_sent_each_in_its_colour_with_the_truth_first(ct):
+    map_xyz = np.zeros(ct.scan.voxels_xyz.shape, np.uint8)
+    map_xyz[40:60, 40:60, 10:20], map_xyz[45:50, 45:50, 12:15] = 1, 2
+    structures = ((2, "tumour", "#ff0000"), (1, "gland", "#00ff00"))
+    case = replace(ct, truth_xyz=map_xyz == 2, truth_map=_case.TruthMap(map_xyz, structures))
+    body, truth, gland = read(volume_data.encode_outlines(case, None, "", {}), "outlines")["layers"]
+    assert [(one["kind"], one["title"], one["colour"]) for one in (truth, gland)] == [
+        ("truth", "tumour, the truth", "#ff0000"),
+        ("structure 1", "gland", "#00ff00"),
+    ]
+    for one, label in ((truth, 2), (gland, 1)):
+        expected = geometry.radiological_view(map_xyz, ct.scan.affine) == label
+        assert np.array_equal(unpack(one["bits"], one["shape"], bits=True), expected)
+    renamed = replace(case, truth_map=_case.TruthMap(map_xyz, (structures[0], (1, "organ", "#00ff00"))))
+    keys = {volume_data.outlines_key(each, None, "", {}) for each in (ct, case, renamed)}
+    assert len(keys) == 3
+    moved = _case.move_to_slice(case, "axial", 3, OPTIONS)
+    assert moved.truth_map is case.truth_map and _case.set_truth(case, None).truth_map is None
+
+
 def test_voxels_are_left_out_until_few_enough_are_left(ct):
     steps = volume_data.choose_steps(case_of(ct, scan_of(np.diag([-1.0, -1, 1, 1]))), 1)
     assert [-(-count // step) for count, step in zip((6, 5, 4), steps, strict=True)] == [1, 1, 1]

@@ -123,6 +123,7 @@ class ProjectSidebar:
             self.save_one = gr.Button("Download the mask", variant="secondary" if self.project else "primary")
             self.save_history = gr.Button("Download what was done to it", size="sm")
             self.truth = gr.Button("Use as the truth in the other tabs", size="sm")
+            self.structure = gr.Number(1, visible=False)  # of several, the one that is used as the truth
 
     @property
     def outputs(self) -> list:

@@ -115,7 +115,11 @@ def volume_key(case: Case) -> str:
 
 def outlines_key(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
     """A text that changes with the volume, its truth, the network whose outline is shown, and its threshold."""
-    truth = 0 if case.truth_xyz is None else zlib.crc32(case.truth_xyz.ravel(order="K").view(np.uint8).data)
+    several = case.truth_map
+    mask_xyz, names = (case.truth_xyz, "") if several is None else (several.map_xyz, repr(several.structures))
+    truth = (
+        0 if mask_xyz is None else zlib.crc32(mask_xyz.ravel(order="K").view(np.uint8).data, zlib.crc32(names.encode()))
+    )
     prediction = _prediction(case, whole, network)
     shown = f" {network} {thresholds.get(network, DEFAULT_THRESHOLD):.2f} {prediction.checksum}" if prediction else ""
     return f"{comparison.image_key(case)} {truth}{shown}"
@@ -137,7 +141,7 @@ def encode_volume(case: Case) -> str:
 
 def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
     """The body, the truth and the outline of a network as masks, each with its title, colour and millilitres, as hidden
-    HTML.
+    HTML. Where the truth is one of several structures, each of these is there, and the truth comes first.
     """
     if not has_planes(case):
         return ""
@@ -147,7 +151,7 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
     )
     millilitre = geometry.voxel_mm3(case.scan.affine) / 1000  # type: ignore[arg-type]
     prediction = _prediction(case, whole, network)
-    found = [] if case.truth_xyz is None else [("truth", "True lesion", TRUTH, case.truth_xyz)]
+    found = _truths(case)
     if prediction:
         mask_xyz = prediction.mask(case.scan, thresholds.get(network, DEFAULT_THRESHOLD))
         found.append(("network", titles_of([network])[network], plots.outline(parse_name(network)[1])[0], mask_xyz))
@@ -190,6 +194,21 @@ def _values_of(case: Case, voxels: np.ndarray) -> np.ndarray:
 def _prediction(case: Case, whole: Whole | None, network: str):
     whole = volume_report.of(case, whole)
     return whole.predictions.get(network) if whole else None
+
+
+def _truths(case: Case) -> list[tuple[str, str, str, np.ndarray]]:
+    """Kind, title, colour and mask, bool (X, Y, Z), of each structure of the truth."""
+    if case.truth_map is None:
+        return [] if case.truth_xyz is None else [("truth", "True lesion", TRUTH, case.truth_xyz)]
+    return [
+        (
+            f"structure {label}" if k else "truth",
+            name if k else f"{name}, the truth",
+            colour,
+            case.truth_map.map_xyz == label,
+        )
+        for k, (label, name, colour) in enumerate(case.truth_map.structures)
+    ]
 
 
 def _layer(

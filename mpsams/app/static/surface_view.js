@@ -10,7 +10,7 @@ const MOST_ACROSS = 1400;  // pixels of a row that are painted
 let turn = OBLIQUE, closeness = 1, turned_by = null, painted = '';
 
 const shown_surfaces = () => {
-    const found = ['truth', 'network', 'body'].map(layer).filter(one => one && one.is_shown && one.extent);
+    const found = (outlines ? [...outlined(), layer('body')] : []).filter(one => one.is_shown && one.extent);
     return found.map((one, i) => ({...one.surface, rgb: parse_colour(one.colour), look: one.kind === 'body' ? 'shell' : i ? 'clear' : 'solid'}));
 };
 const eye_for = (wide, high) => {
@@ -68,7 +68,7 @@ const draw_letters = (ink, eye, ratio) => {
 const describe_layers = () => outlines.layers.filter(one => one.is_shown && one.extent).map(one => one.title.toLowerCase() + (one.ml === null ? '' : ` (${millilitre_text(one.ml)})`)).join(', ');
 const millilitre_text = ml => `${ml >= 100 ? ml.toFixed(0) : ml >= 10 ? ml.toFixed(1) : ml.toFixed(2)} ml`;
 const list_layers = () => {
-    const layers = outlines ? [...outlines.layers].sort((a, b) => a.kind === 'body' ? 1 : b.kind === 'body' ? -1 : 0) : [];
+    const layers = outlines ? [...outlined(), layer('body')] : [];
     part('layers').replaceChildren(...layers.map(one => {
         const line = document.createElement('label'), box = Object.assign(document.createElement('input'), {type: 'checkbox', checked: one.is_shown});
         box.dataset.layer = one.kind;

@@ -185,7 +185,7 @@ document.addEventListener('keyup', event => {
 window.addEventListener('annotation-counts', ({detail: {left}}) => { if (state.status && state.queue_left !== left) { state.queue_left = left; controls(); } });
 window.addEventListener('blur', () => { space = false; });
 
-element.snapshot = () => slice_view && {key: slice_view.key, mask: pack_labels(), lesion: pack(LESION), background: pack(GROUND), steps: slice_view.undo.length};
+element.snapshot = () => slice_view && {key: slice_view.key, structure, mask: pack_labels(), lesion: pack(LESION), background: pack(GROUND), steps: slice_view.undo.length};
 watch('value', () => receive(props.value));
 controls();
 receive(props.value);

@@ -10,7 +10,9 @@ const cuts = new Map();
 const shape = () => about.shape;
 const place_mm = voxel => middle_of(voxel).map((value, axis) => value * about.mm[axis]);
 const layer = kind => outlines && outlines.layers.find(one => one.kind === kind);
-const lesion_of = () => ['truth', 'network'].map(layer).find(one => one && one.extent);
+const outlined = () => outlines.layers.filter(one => one.kind !== 'body');
+const above = one => ['truth', 'network'].indexOf(one.kind);  // -1 for other structures, which lie below
+const lesion_of = () => outlines && outlined().find(one => one.extent);
 const largest_side = () => 2 * Math.max(...shape().map((count, axis) => count * about.mm[axis]));
 
 // --- what is sent
@@ -122,9 +124,7 @@ const cut_of = (name, index) => {  // what was cut last of a plane
     const kept = cuts.get(name), plane = PLANES[name];
     if (kept && kept.index === index) return kept;
     const made = {index, codes: volume && cut_slice(volume.codes, shape(), plane, index), paths: []};
-    for (const kind of ['truth', 'network']) {
-        const one = layer(kind);
-        if (!one) continue;
+    for (const one of outlines ? outlined().sort((a, b) => above(a) - above(b)) : []) {
         const path = new Path2D(), lines = border_lines(cut_slice(one.mask, shape(), plane, index), shape()[plane.across], shape()[plane.down]);
         for (const [a, b, c, d] of lines) { path.moveTo(a, b); path.lineTo(c, d); }
         made.paths.push({path, layer: one});

@@ -30,7 +30,10 @@ TITLE = "Annotate"
 PLACE = 4
 QUICK = ("save", "accept", "skip", "reopen", "window", "tidy", "copy")  # commands of the canvas that ask no network
 
-INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; dashes are what a network proposes. Paint
+CHOSEN = """(state, structure, ...rest) => [
+    state, document.querySelector('.annotate')?.parentElement.snapshot?.()?.structure ?? structure, ...rest]"""
+
+INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in colour; dashes are what a network proposes. Paint
 what is wrong, or choose Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you
 go; press <kbd>?</kbd> for the keys.</p>"""
 
@@ -96,7 +99,9 @@ class Listeners:
             saves=True,
             may_lose=held,
         )
-        on_event(sidebar.truth.click, self.use, [self.state], [session.case, session.version])
+        on_event(
+            sidebar.truth.click, self.use, [self.state, sidebar.structure], [session.case, session.version], js=CHOSEN
+        )
         session.on_case(self.show, [self.state, sidebar.user], self.outputs, may_lose=[self.state], lane=NETWORK)
 
     def register_project(self) -> None:
@@ -233,9 +238,9 @@ class Listeners:
         if annotation is not None:
             annotation.prefetch(author(user))
 
-    def use(self, annotation: AnnotationSession | None) -> dict:
-        """Use the mask on the canvas as the truth in the other tabs."""
-        case = require_image(annotation).as_truth()
+    def use(self, annotation: AnnotationSession | None, structure: float | None) -> dict:
+        """Use the mask on the canvas as the truth in the other tabs; of several structures, the chosen one."""
+        case = require_image(annotation).as_truth(int(structure or 1))
         return {self.session.case: case, self.session.version: str(time.monotonic_ns())}
 
     def take(self, path: str | None, user: str, case: Case | None, annotation: AnnotationSession | None) -> dict:
