@@ -220,7 +220,7 @@ def test_in_a_volume_the_chosen_structure_is_filled_between_slices(browser, app)
 
 def test_the_planes_show_each_structure_and_the_chosen_one_is_the_truth(browser, app):  # noqa: F811
     id = next(id for id in app.items() if (app.project / "images" / f"{id}.nii.gz").exists())
-    for page in opened(browser, f"{app.address}/?tab=annotate&image={id}"):
+    with opened(browser, f"{app.address}/?tab=annotate&image={id}") as page:
         first, second = ensure_two(page)
         height, width = shape_of(page)
         page.locator(".structures button").first.click()
