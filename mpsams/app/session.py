@@ -22,7 +22,8 @@ from mpsams.datasets import phantom
 from mpsams.datasets.phantom import BuiltInVolume
 from mpsams.inference import open_case
 from mpsams.inference.case import Case
-from mpsams.inference.registry import ModelRegistry, training_data
+from mpsams.inference.checkpoint_metadata import training_data
+from mpsams.inference.registry import ModelRegistry
 
 if TYPE_CHECKING:
     from mpsams.app.sidebar import Sidebar

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from mpsams import checkpoint, inference
 from mpsams.app.page import unusable_weights
-from mpsams.inference.registry import ModelRegistry, verify
+from mpsams.inference.checkpoint_metadata import verify
+from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from tests.support.http_client import call_error, upload
 from tests.support.server import running

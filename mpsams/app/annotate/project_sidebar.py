@@ -27,7 +27,7 @@ from mpsams.app.session import Session
 from mpsams.imaging import UnreadableImage, export
 from mpsams.imaging.name_matching import stem
 from mpsams.inference.case import MODALITIES, NAMES
-from mpsams.inference.registry import training_data_of
+from mpsams.inference.checkpoint_metadata import training_data_of
 
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}

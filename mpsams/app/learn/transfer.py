@@ -9,9 +9,9 @@ from mpsams.app.learn.layout import StepPage
 from mpsams.app.learn.steps import film
 from mpsams.app.learn.uses import NO_NETWORK
 from mpsams.inference.case import NAMES
+from mpsams.inference.checkpoint_metadata import training_data
 from mpsams.inference.comparison import SliceComparison
 from mpsams.inference.network_names import ASSIST, TITLES, is_assistant, parse_name
-from mpsams.inference.registry import training_data
 
 SAME_DSC = 0.02  # a smaller difference on one image says nothing
 WEAK_DSC = 0.4  # below it, a network has hardly found the lesion

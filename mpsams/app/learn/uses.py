@@ -20,7 +20,7 @@ from mpsams.app.learn.layout import StepPage, slider, toggle
 from mpsams.app.learn.state import WAYS
 from mpsams.app.learn.steps import film, small
 from mpsams.inference.case import NAMES
-from mpsams.inference.registry import training_data
+from mpsams.inference.checkpoint_metadata import training_data
 from mpsams.plots import images
 
 NO_NETWORK = (

@@ -26,6 +26,7 @@ from mpsams.app.session import Session
 from mpsams.imaging import export
 from mpsams.inference import figure_rows, volumes
 from mpsams.inference.case import NAMES, Case
+from mpsams.inference.checkpoint_metadata import training_data_of
 from mpsams.inference.comparison import (
     DEFAULT_THRESHOLD,
     SliceComparison,
@@ -37,7 +38,7 @@ from mpsams.inference.comparison import (
 )
 from mpsams.inference.figure_rows import CROPS, FORMS, MOST_ROWS, FigureRow
 from mpsams.inference.network_names import choose_networks, is_assistant, titles_of
-from mpsams.inference.registry import ModelRegistry, training_data_of
+from mpsams.inference.registry import ModelRegistry
 from mpsams.inference.slice_scores import slice_mask
 
 __all__ = ["DEFAULT", "PLACE", "TITLE", "build"]
