@@ -48,7 +48,7 @@ ONCE = (
 REMEMBERED = 64  # commands whose repetition is recognised; images shown before
 NOT_WRITTEN = "{} What you drew is kept here."
 REMOVED = "the structure that you chose is not there any more; choose another one"
-RESTORED = "Defined again, as this mask has what was removed from the project meanwhile: {}."
+RESTORED = "Structure {!r} was removed from the project meanwhile; it is defined again, as this mask has it."
 RESTARTED = "The app was started again; what you drew is saved."
 
 
@@ -419,8 +419,8 @@ class AnnotationSession:
         ValueError: a map of it holds a label that no structure had.
         """
         if self.project is not None and image.item:
-            names = [one.name for one in structures.restore(self.project, label_map, self.user)]
-            self._notice = RESTORED.format(", ".join(names)) if names else self._notice
+            for one in structures.restore(self.project, label_map, self.user):
+                self._notice = f"{self._notice} {RESTORED.format(one.name)}".strip()
         elif label_maps.largest_label(label_map) > 1:
             raise ValueError("several structures; allowed is one, as this image is in no project")
 

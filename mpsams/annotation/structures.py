@@ -123,14 +123,21 @@ def labels(project: Project) -> tuple[int, ...]:
 
 
 def removed(project: Project) -> list[Structure]:
-    """Return the structures that were removed from a project and whose label no other one has."""
+    """Return the structures that were removed from a project and whose label no other one has; each with its key if
+    that is still free.
+    """
     last: dict[int, Structure] = {}
-    used = labels(project)
+    now, found = defined(project), []
     for row in project.log():
         if row.get("action") == "configured" and row.get("setting") == SETTING:
             with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
                 last |= {one.label: one for one in make(Structure(**each) for each in row["value"])}
-    return [_replace(one, key="") for label, one in last.items() if label not in used]  # it may be taken
+    free = free_keys(project, FREE_LETTERS, CLASSES)
+    for label, one in last.items():
+        if label not in {each.label for each in now}:
+            is_free = one.key in free and one.key not in {each.key for each in (*now, *found)}
+            found.append(one if is_free else _replace(one, key=""))
+    return found
 
 
 def restore(project: Project, label_map: np.ndarray, user: str = "") -> list[Structure]:

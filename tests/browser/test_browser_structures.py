@@ -157,6 +157,60 @@ def test_a_structure_in_use_is_kept_and_others_are_renamed_and_removed(page, app
     page.wait_for_function("() => document.querySelectorAll('.structures button').length === 2", timeout=WAIT)
 
 
+def edit(page) -> None:
+    page.locator("[data-action=structures]").click(timeout=WAIT)
+
+
+def save_sheet(page, count: int) -> None:
+    """Save the sheet of structures, and wait until so many are on the page."""
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    page.wait_for_function(
+        "count => document.querySelectorAll('.structures button').length === count", arg=count, timeout=WAIT
+    )
+
+
+def test_a_structure_that_another_tab_removed_is_there_again_where_it_is_drawn(browser, page, app):  # noqa: F811
+    ensure_two(page)
+    edit(page)
+    page.get_by_role("button", name="Add a structure").last.click()
+    page.keyboard.type("nerve")
+    page.locator(".class-sheet .key").last.fill("b")
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    page.get_by_text("Key 'b' of structure 'nerve' is not free; allowed are q, c, j, k, l, u, y, z, none").wait_for()
+    edit(page)
+    page.get_by_role("button", name="Add a structure").last.click()
+    page.keyboard.type("nerve")
+    page.locator(".class-sheet .key").last.fill("z")
+    save_sheet(page, 3)
+    page.locator("[data-part=stage]").focus()
+    page.keyboard.press("z")
+    assert chosen(page) == "nerve"
+    volume_id = next(id for id in app.items() if (app.project / "images" / f"{id}.nii.gz").exists())
+    with opened(browser, f"{app.address}/?tab=annotate&image={volume_id}") as other:
+        edit(other)
+        other.get_by_role("button", name="Remove this structure").last.click()
+        save_sheet(other, 2)
+        stroke(page, [(20, 60), (40, 60)], "r", 6)
+        page.get_by_text("Structure 'nerve' was removed from the project meanwhile; it is defined again").wait_for(
+            timeout=WAIT
+        )
+        saved(page, app)
+        assert page.locator(".structures button span").all_inner_texts()[2] == "nerve" == chosen(page)
+        stroke(page, [(20, 60), (40, 60)], "e", 22)  # of it all
+        saved(page, app)
+        to_slice(other, int(held(other)["key"].rpartition(".")[2]) + 1)
+        other.wait_for_function("() => document.querySelectorAll('.structures button').length === 3", timeout=WAIT)
+        edit(other)
+        other.get_by_role("button", name="Remove this structure").last.click()
+        save_sheet(other, 2)
+        do(page, "proposal")
+        page.get_by_text("The structure that you chose is not there any more; choose another one").wait_for(
+            timeout=WAIT
+        )
+        page.wait_for_function("() => document.querySelectorAll('.structures button').length === 2", timeout=WAIT)
+        assert chosen(page) != "nerve"
+
+
 def test_scribbles_and_the_polygon_are_of_the_chosen_structure(page, app):
     _, second = ensure_two(page)
     stroke(page, [(80, 80), (110, 90)], "r", 33)

@@ -190,6 +190,7 @@ def test_a_structure_that_was_removed_gets_its_label_again_and_no_other_does(two
     structures.define(two, ["liver", Structure("mass", label=2), "cyst"])
     made = structures.define(two, ["tumour", "mass", "liver", "cyst"])  # another tumour than before
     assert [(one.label, one.name) for one in made] == [(1, "liver"), (2, "mass"), (3, "cyst"), (4, "tumour")]
+    assert [one.key for one in made] == ["q", "j", "c", "k"]
     assert structures.removed(two) == []
 
 
@@ -393,7 +394,7 @@ def test_a_mask_is_saved_with_a_structure_that_was_removed_in_another_tab(regist
     rows = [{"label": 1, "name": "liver"}, {"name": "vessel"}]
     assert not other.send("define", structures=rows)["error"]
     reply = tab.send("save", map_hw, structure=2)
-    assert reply["saved"] == "disk" and "removed from the project meanwhile: tumour." in reply["message"]
+    assert reply["saved"] == "disk" and "Structure 'tumour' was removed from the project meanwhile" in reply["message"]
     assert [(one["label"], one["name"]) for one in reply["state"]["structures"]] == [
         (1, "liver"),
         (2, "tumour"),
@@ -418,7 +419,7 @@ def test_a_proposal_on_screen_is_accepted_after_its_structure_was_removed_in_ano
     assert "that you chose is not there any more" in tab.send("tidy", how="holes", structure=2)["error"]
     assert not tab.send("window", low=0, high=9, structure=2)["error"]
     reply = tab.send("accept", structure=2)
-    assert not reply["error"] and "meanwhile: tumour." in reply["message"]
+    assert not reply["error"] and "Structure 'tumour' was removed from the project meanwhile" in reply["message"]
     assert np.array_equal(two.labels(first.id), organ()) and two.item(first.id).status == "accepted"
     assert np.array_equal(tab.mask, (organ() == 1)[:, :, 0].T)  # of the next image, whose proposal lost the tumour
 
@@ -444,7 +445,10 @@ def test_a_reader_keeps_a_structure_that_the_first_reader_removed_while_they_dre
     tab.open(item.id)
     structures.define(two, ["liver"])
     assert [one.name for one in structures.defined(view.project)] == ["liver"]
-    assert "meanwhile: tumour." in tab.send("save", organ()[:, :, 0].T, structure=2)["message"]
+    assert (
+        "Structure 'tumour' was removed from the project meanwhile"
+        in tab.send("save", organ()[:, :, 0].T, structure=2)["message"]
+    )
     assert np.array_equal(view.project.labels(item.id), organ())
     assert [one.name for one in structures.defined(two)] == ["liver"]
 
