@@ -127,7 +127,8 @@ def removed(project: Project) -> list[Structure]:
     that is still free.
     """
     last: dict[int, Structure] = {}
-    now, found = defined(project), []
+    found: list[Structure] = []
+    now = defined(project)
     for row in project.log():
         if row.get("action") == "configured" and row.get("setting") == SETTING:
             with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
