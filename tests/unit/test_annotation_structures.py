@@ -108,7 +108,9 @@ def test_an_import_leaves_out_a_key_that_is_not_free(two):
 
 
 def test_the_free_keys_are_those_that_the_canvas_leaves_free():
-    text = (Path(structures.__file__).parents[1] / "app" / "static" / "toolbar.js").read_text()
+    scripts = Path(structures.__file__).parents[1] / "app" / "static"
+    text, sheet = ((scripts / name).read_text() for name in ("toolbar.js", "definition_sheet.js"))
+    assert f"FREE_LETTERS = '{definitions.FREE_LETTERS}', FREE_DIGITS = '{definitions.FREE_DIGITS}'" in sheet
     table = text[text.index("const KEYS = {") : text.index("const ONCE_A_PRESS")]
     used = {*re.findall(r"[{,\s]([a-z0-9]): ", table), *re.findall(r"key === '([a-z0-9])'", text)} - {"z", "y"}
     assert {"b", "1", "0", "n", "h", "v"} <= used  # z and y are used with Ctrl alone

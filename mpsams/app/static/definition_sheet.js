@@ -1,5 +1,7 @@
 // The sheet in which names, colours and keys are edited: of classes of images and of structures.
-const edit_definitions = ({title, about, rows: given, noun, colours, parent, save}) => {
+const FREE_LETTERS = 'qcjkluyz', FREE_DIGITS = '56789';  // keys that the canvas leaves free
+const values_of = row => ({name: row.children[1].value.trim(), colour: row.children[0].value, key: row.children[2].value.trim().toLowerCase()});
+const edit_definitions = ({title, about, rows: given, noun, colours, keys, parent, save}) => {
     const sheet = document.createElement('dialog');
     sheet.className = 'class-sheet';
     sheet.setAttribute('aria-label', title);
@@ -13,11 +15,22 @@ const edit_definitions = ({title, about, rows: given, noun, colours, parent, sav
         name.value = one.name || '';
         letter.value = one.key || '';
         remove.setAttribute('aria-label', `Remove this ${noun}`);
-        remove.onclick = () => row.remove();
+        remove.onclick = () => { row.remove(); check(); };
         kept.set(row, one);
         rows.append(row);
         return name;
     };
+    // What the browser says of a field, and does not save: a name or a key that two have, a key that is not free.
+    const check = () => {
+        for (const row of rows.children) {
+            const mine = values_of(row), others = [...rows.children].filter(other => other !== row).map(values_of).filter(one => one.name);
+            const has_twin = field => Boolean(mine.name && mine[field]) && others.some(one => one[field].toLowerCase() === mine[field].toLowerCase());
+            const is_free = !mine.key || keys.includes(mine.key) || mine.key === kept.get(row).key;
+            row.children[1].setCustomValidity(has_twin('name') ? 'Two have this name.' : '');
+            row.children[2].setCustomValidity(!is_free ? `Free keys: ${[...keys].join(' ')}` : has_twin('key') ? 'Two have this key.' : '');
+        }
+    };
+    rows.oninput = check;
     sheet.querySelector('h4').textContent = title;
     sheet.querySelector('p').textContent = about;
     sheet.querySelector('[data-do=add]').textContent = `Add a ${noun}`;
@@ -25,7 +38,7 @@ const edit_definitions = ({title, about, rows: given, noun, colours, parent, sav
     sheet.querySelector('[data-do=add]').onclick = () => add_row().focus();
     sheet.querySelector('[data-do=cancel]').onclick = () => sheet.close();
     sheet.onclose = () => {
-        const found = [...rows.children].map(row => ({...kept.get(row), name: row.children[1].value.trim(), colour: row.children[0].value, key: row.children[2].value.trim()})).filter(one => one.name);
+        const found = [...rows.children].map(row => ({...kept.get(row), ...values_of(row)})).filter(one => one.name);
         if (sheet.returnValue === 'save') save(found);
         sheet.remove();
     };

@@ -46,7 +46,7 @@ const show_structures = () => {
 const edit_structures = () => {
     const about = 'What masks may hold. Drawing one takes pixels from the others; the eraser, Keep largest, Fill holes and Smooth change the chosen one only. A structure can be removed while no mask has it.';
     const rows = state.structures.length ? state.structures : [{label: 1, name: 'lesion'}];
-    edit_definitions({title: 'Structures of this project', about, rows, noun: 'structure', colours: STRUCTURE_COLOURS, parent: root.closest('.gradio-container') || document.body, save: found => {
+    edit_definitions({title: 'Structures of this project', about, rows, noun: 'structure', colours: STRUCTURE_COLOURS, keys: FREE_LETTERS, parent: root.closest('.gradio-container') || document.body, save: found => {
         if (found.length) request('define', {structures: found.map(({label = 0, name, colour: paint, key}) => ({label, name, colour: paint, key}))});
     }});
 };

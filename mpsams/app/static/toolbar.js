@@ -42,8 +42,8 @@ const controls = () => {
     for (const button of part('take').querySelectorAll('button')) button.disabled = !free;
     set_enabled('undo', free && (open_polygon.length || slice_view.undo.length) || can_reopen_last());
     set_enabled('redo', free && slice_view.redo.length);
+    show_structures();  // which may choose another one
     for (const name of ['clear', 'largest', 'holes', 'smooth']) set_enabled(name, free && slice_view.areas[structure]);
-    show_structures();
     set_enabled('strokes', free);
     set_enabled('proposal', free);
     set_visible('proposal', state.proposal);
