@@ -49,6 +49,29 @@ def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarra
     return far_hw.astype(np.uint8), (*notes, ground)
 
 
+def are_labels(rgb_hwc: np.ndarray, index_hw: np.ndarray) -> bool:
+    """Return True if the numbers of a palette's colours are labels: 0 is black, and the others, up to ``SMALL``, have
+    colours and fill areas. 255 may be beside them on fewer pixels, for what is not labelled.
+
+    rgb_hwc: uint8. index_hw: the numbers.
+    """
+    used, counts = np.unique(index_hw, return_counts=True)
+    labels = used[(used > 0) & (used != VOID)]
+    if used[0] > 0 or not len(labels) or labels[-1] > SMALL:
+        return False
+    first_nc = rgb_hwc.reshape(-1, 3)[np.unique(index_hw, return_index=True)[1]].astype(int)
+    colours_nc = first_nc[np.isin(used, labels)]
+    is_coloured = bool((np.ptp(colours_nc, axis=1) > _GREY).any() and (colours_nc.max(1) > _DARK).all())
+    unlabelled = int(counts[used == VOID].sum())
+    labelled = index_hw.size - int(counts[0]) - unlabelled
+    if not is_coloured or first_nc[0].max() > _DARK or unlabelled >= labelled:
+        return False
+    inner_hw = index_hw[1:-1, 1:-1]
+    neighbours = (index_hw[:-2, 1:-1], index_hw[2:, 1:-1], index_hw[1:-1, :-2], index_hw[1:-1, 2:])
+    filling = np.unique(inner_hw[np.logical_and.reduce([inner_hw == each for each in neighbours])])
+    return bool(2 * np.isin(labels, filling).sum() > len(labels))
+
+
 def _unlabelled_pixels(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels that a palette marks as "not labelled": in VOC's colour for it, or as index 255 beside fewer small ones:
     bool (H, W).

@@ -91,15 +91,17 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
     """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads, with notes; see
     ``mask_values.lesion``.
 
-    Palettes and colours: see ``mask_colours``. What is transparent is background; of a picture that is black wherever
-    it is not transparent, what is not transparent is lesion.
+    Colours: see ``mask_colours``; the numbers of a palette's colours may be labels. What is transparent is background;
+    of a picture that is black wherever it is not transparent, what is not transparent is lesion.
 
     Raises UnreadableImage as `grey` does, if the size is not shape_hw, the image's (height, width), and for values that
     are no mask's.
     """
     decoded, (samples, index_hw, alpha_hw) = _decode(data, _samples)
     notes: tuple[str, ...] = ()
-    if samples.ndim == 3:
+    if index_hw is not None and mask_colours.are_labels(samples, index_hw):
+        samples = index_hw
+    elif samples.ndim == 3:
         samples, notes = mask_colours.channel(samples, index_hw)
     if decoded.picture.white_is_zero:
         samples = _white(samples) - samples

@@ -178,6 +178,18 @@ def test_label_maps_without_names_are_one_structure_until_structures_are_defined
         assert set(parts(project, second.id)) == {"cyst", "vessel"}
 
 
+def test_the_numbers_of_a_palette_are_structures(tmp_path):
+    with Project(tmp_path / "project") as project:
+        item = project.add(picture(tmp_path))
+        structures.define(project, ["organ", "cyst"])
+        image = Image.fromarray(organ()[:, :, 0].T.copy(), "P")
+        image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+        (tmp_path / "mask").mkdir()
+        image.save(tmp_path / "mask" / "picture 0.png")
+        assert not transfer.take(project, tmp_path / "mask", "anne").refused
+        assert np.array_equal(project.labels(item.id), organ())
+
+
 def test_numbers_of_objects_and_maps_of_a_structures_folder_are_no_structures_and_a_note_says_so(filled, tmp_path):
     item = filled.items()[0]
     filled.reopen(item.id)

@@ -277,6 +277,26 @@ def test_values_of_a_picture(tmp_path, name):
     )
 
 
+def test_the_numbers_of_a_palette_are_labels():
+    index_hw = np.where(RING, 255, np.where(SLABS > 3, 8, DISC))
+    found = raster.mask_of(as_png(palette(index_hw, VOC | {8: (64, 0, 0)})), DISC.shape)
+    assert np.array_equal(found.labels, np.where(RING, 0, index_hw)) and np.array_equal(found.lesion, DISC)
+
+
+def test_a_picture_that_was_reduced_to_a_palette_has_no_labels():
+    large = painted("red", "black").resize((176, 160)).resize(DISC.shape[::-1], Image.Resampling.BILINEAR)
+    found = raster.mask_of(as_png(large.quantize(16)), DISC.shape)
+    assert found.labels is None and np.array_equal(found.lesion, raster.read_mask(as_png(large), DISC.shape))
+
+
+@pytest.mark.parametrize("colours", [{0: (0, 0, 255), 1: (255, 0, 0)}, {0: (0, 0, 0), 1: (0, 0, 0), 2: (255, 0, 0)}])
+def test_a_palette_whose_numbers_are_not_labels_is_read_by_its_colours(colours):
+    found = raster.mask_of(
+        as_png(palette(DISC * (len(colours) - 1) + (RING if len(colours) > 2 else 0), colours)), DISC.shape
+    )
+    assert found.labels is None and np.array_equal(found.lesion, DISC)
+
+
 @pytest.mark.parametrize("quality", [60, 75, 90, 97])
 @pytest.mark.parametrize("scale", [1, 4])
 def test_soft_pictures_are_cut_at_half(quality, scale):
