@@ -170,7 +170,8 @@ def fill_consensus(
     those that STAPLE gives a probability of at least one half. The class is that of more than half of the readers who
     gave one. Images of which fewer than two readers have a mask get none. Accepted images, masks that a person drew,
     and classes that are given stay. user: for the log; "" names the method. notes: gets a sentence on each image that
-    cannot be read, which is left out. ValueError for another method.
+    cannot be read, and on structures of readers that the result does not define, which are left out. ValueError for
+    another method.
     """
     if method not in METHODS:
         raise ValueError(f"method {method[:40]!r}; allowed are {', '.join(METHODS)}")
@@ -178,6 +179,10 @@ def fill_consensus(
     makers = {user, *(AUTHOR.format(each) for each in METHODS)}
     allowed, found = [one.name for one in classes.defined(result)], result.items()
     wanted = structures.defined(result)
+    others = {one.name for project in projects for one in structures.defined(project)} - {one.name for one in wanted}
+    missing = sorted(name for name in others if structures.find(wanted, name) is None)
+    if missing and notes is not None:
+        notes.append(f"Left out, as the consensus does not define them: {', '.join(missing)}.")
     given = [{item.id: item for item in project.items()} for project in projects]
     for done, item in enumerate(found, start=1):
         own = [(project, items[item.id]) for project, items in zip(projects, given, strict=True) if item.id in items]

@@ -379,6 +379,15 @@ def test_the_consensus_is_made_structure_by_structure(readers_of_two, tmp_path, 
             assert set(found) == {"liver", "tumour"} and (found["tumour"] & both["tumour"] & theirs["tumour"]).any()
 
 
+def test_structures_that_a_consensus_does_not_define_are_left_out_with_a_note(readers_of_two, tmp_path):
+    first, second = readers_of_two
+    structures.define(second, [*structures.defined(second), "cyst"])
+    second.save(second.items()[0].id, np.where(organ() == 2, np.uint8(3), np.uint8(0)))
+    notes: list[str] = []
+    assert readers.consensus([first, second], tmp_path / "consensus", notes=notes) == 2
+    assert notes == ["Left out, as the consensus does not define them: cyst."]
+
+
 def test_a_second_reader_gets_the_structures_and_keeps_those_they_drew(tmp_path):
     with Project(tmp_path / "project") as project:
         structures.define(project, ["liver", "tumour"])
