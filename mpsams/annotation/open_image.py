@@ -132,7 +132,7 @@ class OpenImage:
     def proposed_labels(self) -> list[int]:
         """The labels of the structures that are proposed on any slice."""
         if self.proposal_xyz is not None:
-            return (np.flatnonzero(label_maps.count(self.proposal_xyz)[1:]) + 1).tolist()
+            return label_maps.present(self.proposal_xyz)
         return [] if self.network is None else [self.network_structure()]
 
     def truth(self, plane: str, index: int) -> np.ndarray | None:
@@ -192,6 +192,7 @@ class OpenImage:
             here_hw = self.mask(plane, index)
             if np.array_equal(masks.pack(here_hw), after):
                 self._set_mask(plane, index, masks.unpack(before, here_hw.shape))
+                self.filled = {one for one in self.filled if one[:2] != (plane, index)}
                 restored.append(index)
         return restored, len(changes) - len(restored)
 

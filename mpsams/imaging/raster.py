@@ -100,7 +100,7 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
     decoded, (samples, index_hw, alpha_hw) = _decode(data, _samples)
     notes: tuple[str, ...] = ()
     if index_hw is not None and mask_colours.are_labels(samples, index_hw):
-        samples = index_hw
+        samples, alpha_hw = index_hw if alpha_hw is None else np.where(alpha_hw > 0, index_hw, 0), None
     elif samples.ndim == 3:
         samples, notes = mask_colours.channel(samples, index_hw)
     if decoded.picture.white_is_zero:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 AVAILABLE = torch.get_num_threads()  # all cores, unless the environment (OMP_NUM_THREADS) says otherwise
 
@@ -27,5 +28,11 @@ def limit_to_one_core() -> None:
 def all_cores() -> Iterator[None]:
     """Let PyTorch compute with all cores in this thread alone, for work that takes long: whole volumes."""
     torch.get_num_threads()  # at its first call in a thread PyTorch sets the number there, which would undo the limit
-    with threadpool_limits(AVAILABLE, user_api="openmp"):
+    with _openmp().limit(limits=AVAILABLE):
         yield
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    """The OpenMP libraries of this process; looking for them takes some milliseconds, as long as a small slice."""
+    return ThreadpoolController().select(user_api="openmp")

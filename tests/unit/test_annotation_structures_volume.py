@@ -85,6 +85,23 @@ def test_commands_on_several_slices_leave_what_was_drawn_of_others(registry, two
     assert (tab.mask == 2).any() and (tab.mask == 1).any()
 
 
+def test_what_undo_gave_back_is_left_by_the_next_command(registry, two, tmp_path):  # noqa: F811
+    item = two.add(made_volumes.save(tmp_path / "body.nii.gz", made_volumes.body(0)[0], "RAS"), "ct")
+    map_xyz = np.zeros(two.scan(item.id).voxels_xyz.shape, np.uint8)
+    slices = geometry.radiological_view(map_xyz, two.scan(item.id).affine)
+    slices[3:5, 8:12, 8:12] = 2
+    slices[2, 4:16, 4:16] = slices[6, 4:16, 4:16] = 1
+    two.save(item.id, map_xyz)
+    tab = Page(registry, two)
+    tab.open(item.id)
+    tab.send("go", slice=3)
+    tab.send("propagate", structure=2, step=1, count=1)
+    tab.send("undo_slices")
+    tab.send("interpolate", structure=1)
+    tab.send("go", slice=4)
+    assert np.array_equal(tab.mask == 2, slices[4] == 2) and (tab.mask == 1).any()
+
+
 def test_nothing_is_followed_on_an_image_that_was_compressed(registry, two, tmp_path):  # noqa: F811
     item = two.add(made_volumes.save(tmp_path / "body.nii.gz", made_volumes.body(0)[0], "RAS"), "ct")
     tab = Page(registry, two)

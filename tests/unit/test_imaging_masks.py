@@ -283,6 +283,16 @@ def test_the_numbers_of_a_palette_are_labels():
     assert np.array_equal(found.labels, np.where(RING, 0, index_hw)) and np.array_equal(found.lesion, DISC)
 
 
+@pytest.mark.parametrize("alpha", [64, 128, 254])
+def test_the_numbers_of_a_palette_are_labels_however_transparent(alpha):
+    index_hw = np.where(SLABS > 3, 2, DISC)
+    image, data = palette(index_hw, VOC), io.BytesIO()
+    image.save(data, "PNG", transparency=bytes([0, 255, alpha]))
+    assert np.array_equal(raster.mask_of(data.getvalue(), DISC.shape).labels, index_hw)
+    image.save(data := io.BytesIO(), "PNG", transparency=bytes([255, 255, 0]))
+    assert np.array_equal(raster.mask_of(data.getvalue(), DISC.shape).labels, np.where(index_hw == 2, 0, index_hw))
+
+
 def test_a_picture_that_was_reduced_to_a_palette_has_no_labels():
     large = painted("red", "black").resize((176, 160)).resize(DISC.shape[::-1], Image.Resampling.BILINEAR)
     found = raster.mask_of(as_png(large.quantize(16)), DISC.shape)

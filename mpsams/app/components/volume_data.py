@@ -11,7 +11,7 @@ import base64
 import gzip
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -24,6 +24,7 @@ from mpsams.inference import comparison
 from mpsams.inference.case import Case
 from mpsams.inference.comparison import DEFAULT_THRESHOLD
 from mpsams.inference.network_names import parse_name, titles_of
+from mpsams.inference.volumes import VolumePrediction
 
 MOST = 2**24  # voxels that are sent; of larger volumes every second, third, ... along the finest axes
 MOST_OF_BODY = 2**18
@@ -151,11 +152,7 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
     )
     millilitre = geometry.voxel_mm3(case.scan.affine) / 1000  # type: ignore[arg-type]
     prediction = _prediction(case, whole, network)
-    found = _truths(case)
-    if prediction:
-        mask_xyz = prediction.mask(case.scan, thresholds.get(network, DEFAULT_THRESHOLD))
-        found.append(("network", titles_of([network])[network], plots.outline(parse_name(network)[1])[0], mask_xyz))
-    for kind, title, colour, mask_xyz in found:
+    for kind, title, colour, mask_xyz in _outlined(case, prediction, network, thresholds):
         mask_shw = geometry.radiological_view(mask_xyz, case.scan.affine)[
             tuple(slice(None, None, step) for step in steps)
         ]
@@ -191,24 +188,27 @@ def _values_of(case: Case, voxels: np.ndarray) -> np.ndarray:
     return values
 
 
-def _prediction(case: Case, whole: Whole | None, network: str):
+def _prediction(case: Case, whole: Whole | None, network: str) -> VolumePrediction | None:
     whole = volume_report.of(case, whole)
     return whole.predictions.get(network) if whole else None
 
 
-def _truths(case: Case) -> list[tuple[str, str, str, np.ndarray]]:
-    """Kind, title, colour and mask, bool (X, Y, Z), of each structure of the truth."""
-    if case.truth_map is None:
-        return [] if case.truth_xyz is None else [("truth", "True lesion", TRUTH, case.truth_xyz)]
-    return [
-        (
-            f"structure {label}" if k else "truth",
-            name if k else f"{name}, the truth",
-            colour,
-            case.truth_map.map_xyz == label,
-        )
-        for k, (label, name, colour) in enumerate(case.truth_map.structures)
-    ]
+def _outlined(
+    case: Case, prediction: VolumePrediction | None, network: str, thresholds: Mapping[str, float]
+) -> Iterator[tuple[str, str, str, np.ndarray]]:
+    """Kind, title, colour and mask, bool (X, Y, Z), of the truth, the other structures, and the network, one mask at a
+    time.
+    """
+    if case.truth_map is None and case.truth_xyz is not None:
+        yield "truth", "True lesion", TRUTH, case.truth_xyz
+    if case.truth_map is not None:
+        (first, name, colour), *others = case.truth_map.structures
+        yield "truth", f"{name}, the truth", colour, case.truth_map.map_xyz == first
+        for label, name, colour in others:
+            yield f"structure {label}", name, colour, case.truth_map.map_xyz == label
+    if prediction:
+        mask_xyz = prediction.mask(case.scan, thresholds.get(network, DEFAULT_THRESHOLD))
+        yield "network", titles_of([network])[network], plots.outline(parse_name(network)[1])[0], mask_xyz
 
 
 def _layer(

@@ -27,7 +27,7 @@ from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import FIRST_EPOCH, Session
 from mpsams.inference import shared
 from mpsams.inference.case import MODALITIES, NAMES, Case
-from mpsams.inference.checkpoint_metadata import training_data_of  # fmt: skip
+from mpsams.inference.checkpoint_metadata import training_data_of
 from mpsams.inference.registry import ModelRegistry
 from mpsams.plots import images
 
