@@ -26,7 +26,7 @@ from mpsams.app import main
 from mpsams.app.server import accounts, logs, uploads
 from mpsams.app.server.guard import HEADERS, MAX_BODY, Guard
 from tests.support import made_hostile
-from tests.support.browser import idle
+from tests.support.browser import CHROMIUM, FLAGS, idle
 from tests.support.hostile_checks import plain
 from tests.support.made_hostile import SECRET
 from tests.support.server import PASSWORD, ROOT, Swallow, _through, running  # noqa: F401
@@ -205,19 +205,10 @@ def test_uploads_beyond_the_limit_are_refused(open_app):
 @contextmanager
 def browser_page():
     playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    if CHROMIUM is None:
         pytest.skip("there is no chromium here")
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--no-first-run",
-    ]
     with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=flags)
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 700})
         page.messages, page.failed, page.outside = [], [], []
         page.on(
