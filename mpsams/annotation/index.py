@@ -166,9 +166,13 @@ class Index:
 
     def setting(self, name: str) -> object:
         """Return the last value that the log gives a setting; None where it gives none."""
-        return next(
-            (json.loads(value) for (value,) in self._rows("SELECT value FROM settings WHERE name = ?", (name,))), None
-        )
+        question = "SELECT value FROM settings WHERE name = ? ORDER BY number DESC LIMIT 1"
+        return next((json.loads(value) for (value,) in self._rows(question, (name,))), None)
+
+    def setting_values(self, name: str) -> list:
+        """Return all values that the log gives a setting, oldest first."""
+        question = "SELECT value FROM settings WHERE name = ? ORDER BY number"
+        return [json.loads(value) for (value,) in self._rows(question, (name,))]
 
     def call(self, id: str, name: str) -> None:
         """Keep a name in the table alone; see the project's ``names`` file."""
@@ -269,7 +273,7 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
         for table in ("items", "names"):
             db.execute(f"DELETE FROM {table} WHERE id = ?", (values["item"],))
     if action == "configured" and isinstance(row.get("setting"), str):
-        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (row["setting"], json.dumps(row.get("value"))))
+        db.execute("INSERT INTO settings (name, value) VALUES (?, ?)", (row["setting"], json.dumps(row.get("value"))))
     if isinstance(action, str) and action in CHANGES:
         changes = f"{CHANGES[action]}, seconds = seconds + :seconds, changed = coalesce(:time, changed)"
         db.execute(f"UPDATE items SET {changes} WHERE id = :item", values)

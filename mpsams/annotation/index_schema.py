@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 5
+VERSION = 6
 TABLES = """
 CREATE TABLE items (
     number INTEGER PRIMARY KEY,              -- in the order they were added
@@ -24,7 +24,12 @@ CREATE TABLE items (
     reader TEXT NOT NULL DEFAULT ''          -- who saved the mask last
 );
 CREATE TABLE names (id TEXT PRIMARY KEY, name TEXT NOT NULL); -- private: what the user's file was called
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL); -- of the project, JSON: its classes
+CREATE TABLE settings (                      -- of the project, such as its classes, with all earlier values
+    number INTEGER PRIMARY KEY,              -- in the order of the log; the last value of a name counts
+    name TEXT NOT NULL,
+    value TEXT NOT NULL                      -- JSON
+);
+CREATE INDEX settings_of_name ON settings (name, number);
 CREATE TABLE state (log_end INTEGER NOT NULL);                -- up to which byte the log is in here
 INSERT INTO state VALUES (0);
 """

@@ -228,6 +228,11 @@ class Project:
         with self._ready() as index:
             return index.setting(name)
 
+    def setting_values(self, name: str) -> list:
+        """Return all values that the log gives a setting of the project, oldest first, JSON."""
+        with self._ready() as index:
+            return index.setting_values(name)
+
     def log(self) -> list[dict]:
         """All lines of the log, oldest first; ``docs/reference/project-folder.md`` has their fields."""
         return log.read(self._lines)[0]

@@ -85,12 +85,16 @@ def start(
 def copy_structures(project: Project, other: Project, user: str = "", notes: list[str] | None = None) -> None:
     """Give another project the structures of this one.
 
-    notes: gets a sentence where the masks there hold others, which stay.
+    A structure there that is renamed here gets its new name. notes: gets a sentence where the masks there hold others,
+    which stay.
     """
     defined = structures.defined(project)
     if not structures.is_defined(project) or defined == structures.defined(other):
         return
     try:
+        if strange := structures.conflicts(project, other):
+            names = ", ".join(f"{one.name!r} with number {one.label}" for one in strange)
+            raise ValueError(f"masks there hold {names}, which is another structure here")
         structures.define(other, defined, user, any_key=True)
     except ValueError as error:
         if notes is not None:

@@ -110,11 +110,18 @@ def defined(project: Project) -> tuple[Structure, ...]:
     if rows is None and project.has_labels:  # the log was lost
         rows = project.description.get(SETTING)
     if isinstance(rows, list):
-        try:
+        with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
             return make(Structure(**row) for row in rows)
-        except (AttributeError, TypeError, ValueError):  # a line that somebody else wrote
-            pass
     return USUAL
+
+
+def _definitions(project: Project) -> list[tuple[Structure, ...]]:
+    """Return all definitions that a project has had by its log, oldest first."""
+    found = []
+    for rows in project.setting_values(SETTING):
+        with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
+            found.append(make(Structure(**row) for row in rows))
+    return found
 
 
 def labels(project: Project) -> tuple[int, ...]:
@@ -129,10 +136,8 @@ def removed(project: Project) -> list[Structure]:
     last: dict[int, Structure] = {}
     found: list[Structure] = []
     now = defined(project)
-    for row in project.log():
-        if row.get("action") == "configured" and row.get("setting") == SETTING:
-            with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
-                last |= {one.label: one for one in make(Structure(**each) for each in row["value"])}
+    for made in _definitions(project):
+        last |= {one.label: one for one in made}
     free = free_keys(project, FREE_LETTERS, CLASSES)
     for label, one in last.items():
         if label not in {each.label for each in now}:
@@ -257,6 +262,20 @@ def count_masks(project: Project, label: int) -> int:
             if map_xyz is not None and (map_xyz == label).any():
                 found.add(item.id)
     return len(found)
+
+
+def conflicts(project: Project, other: Project) -> list[Structure]:
+    """Return the structures in masks of another project whose label belongs here to a structure that has and had
+    another name; the definition of this project would rename them there.
+    """
+    names: dict[int, set[str]] = {}  # of each label since it was last added here
+    for made in (USUAL, *_definitions(project), defined(project)):
+        names = {one.label: names.get(one.label, set()) | {one.name.casefold()} for one in made}
+    return [
+        one
+        for one in defined(other)
+        if one.name.casefold() not in names.get(one.label, {one.name.casefold()}) and count_masks(other, one.label)
+    ]
 
 
 def _readers(project: Project) -> Iterator[Project]:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from mpsams import metrics
-from mpsams.annotation import classes, proposals, readers
+from mpsams.annotation import classes, proposals, readers, structures
 from mpsams.annotation.__main__ import main
 from mpsams.annotation.project import Project
+from mpsams.annotation.structures import Structure
 from tests.support.annotation_page import registry  # noqa: F401
 from tests.support.projects import AFFINE, DEEP, FLAT, picture, volume
 
@@ -235,3 +236,52 @@ def test_a_damaged_image_is_named_and_left_out_by_every_command(first, tmp_path,
         assert places[before.id] is places[after.id] is None and places[whole.id] and sent["exported"] == 3
         names = [Path(item.name).stem for item in (before, after)]
         assert [note for note in sent["notes"] if "damaged" in note] == refused(*names)
+
+
+def test_a_second_project_keeps_the_names_of_its_own_structures_that_masks_hold(first, tmp_path):
+    structures.define(first, ["liver", "tumour"])
+    item, notes = first.items()[0], []
+    with Project(tmp_path / "second") as second:
+        second.add(first.image(item.id), "ultrasound")
+        structures.define(second, ["aorta", "cyst"])
+        second.save(item.id, box(FLAT, 2).view(np.uint8))
+    readers.start(first, tmp_path / "second", notes=notes)
+    assert notes == [
+        "The structures of second stay as they are: masks there hold 'aorta' with number 1, which is another structure"
+        " here."
+    ]
+    with Project(tmp_path / "second") as second:
+        assert [one.name for one in structures.defined(second)] == ["aorta", "cyst"]
+        second.save(item.id, np.zeros(FLAT, np.uint8))
+    readers.start(first, tmp_path / "second")
+    with Project(tmp_path / "second") as second:
+        assert [one.name for one in structures.defined(second)] == ["liver", "tumour"]
+
+
+def test_new_names_reach_a_second_project_though_its_masks_hold_the_structures(first, tmp_path):
+    structures.define(first, ["liver", "tumour"])
+    readers.start(first, tmp_path / "second")
+    item = first.items()[0]
+    with Project(tmp_path / "second") as second:
+        second.save(item.id, box(FLAT, 2).view(np.uint8))
+    for name in ("organ", "organ on the right"):
+        structures.define(first, [Structure(name, label=1), "tumour"])
+    structures.define(first, ["organ on the right", "tumour", "liver"])  # another one than before
+    readers.start(first, tmp_path / "second")
+    with Project(tmp_path / "second") as second:
+        assert [one.name for one in structures.defined(second)] == ["organ on the right", "tumour", "liver"]
+        assert np.array_equal(second.labels(item.id), box(FLAT, 2))
+
+
+def test_a_label_that_another_structure_has_got_does_not_rename_masks_of_the_one_before(first, tmp_path):
+    structures.define(first, ["liver", "tumour"])
+    readers.start(first, tmp_path / "second")
+    item, notes = first.items()[0], []
+    with Project(tmp_path / "second") as second:
+        second.save(item.id, 2 * box(FLAT, 2).view(np.uint8))
+    structures.define(first, ["liver"])
+    structures.define(first, ["liver", Structure("cyst", label=2)])
+    readers.start(first, tmp_path / "second", notes=notes)
+    assert "masks there hold 'tumour' with number 2" in notes[0]
+    with Project(tmp_path / "second") as second:
+        assert [one.name for one in structures.defined(second)] == ["liver", "tumour"]

@@ -526,3 +526,16 @@ def test_the_page_defines_structures_and_gets_an_error_for_what_is_not_allowed(r
     session = AnnotationSession(registry, second.project, view=second)
     reply = json.loads(session.open(item.id))
     assert not reply["state"]["can_define"] and len(reply["state"]["structures"]) == 2
+
+
+def test_structures_are_defined_without_the_whole_log_being_read(two, monkeypatch):
+    clara = ReaderViews(two).join("Clara", True).project
+    structures.define(two, ["liver"])
+    monkeypatch.setattr(Project, "log", lambda self: pytest.fail("the whole log was read"))
+    structures.define(two, ["liver", "tumour", "cyst"])
+    for one in (two, clara):
+        assert [(each.label, each.name) for each in structures.defined(one)] == [
+            (1, "liver"),
+            (2, "tumour"),
+            (3, "cyst"),
+        ]
