@@ -429,7 +429,7 @@ class Project:
     def exclusive(self, with_images: bool = False) -> Iterator[None]:
         """Nobody else of this app does anything with the project meanwhile.
 
-        with_images: masks are read or written in it; nobody is in the midst of saving one.
+        with_images: masks are read or written in it; no mask is being saved meanwhile.
         """
         with ExitStack() as held:
             for item in self.items() if with_images else ():

@@ -29,15 +29,13 @@ class StructureMatcher:
     def __init__(self, project: Project) -> None:
         self.project = project
         self._was_defined = structures.is_defined(project)
-        # while nothing is defined and drawn, the names of an import take the place of the usual one
-        self._is_free = not self._was_defined and all(item.mask is None for item in project.items())
-        self._known = list(structures.defined(project))
-        self._first = self._known[0]
+        self._is_empty = not self._was_defined  # nothing is defined and drawn
+        self._first = structures.defined(project)[0]
         self._removed = structures.removed(project)
-        self._new: list[Structure] = []
         self.is_complete = False
         self.added: list[str] = []
         self.described: tuple[Structure, ...] = ()
+        self.drop_plans()
 
     @property
     def names(self) -> list[str]:
@@ -54,8 +52,17 @@ class StructureMatcher:
         return self._was_defined or bool(self.described)
 
     def drop_plans(self) -> None:
-        """Forget the new structures of the masks before, as far as ``define`` has not added them."""
-        self._new = []
+        """Forget the new structures that ``define`` has not added, and read those of the project again, which others
+        may have changed.
+        """
+        self._new: list[Structure] = []
+        self._known = list(structures.defined(self.project))
+        self._first = next((one for one in self._known if one.label == self._first.label), self._first)
+        if self._is_empty:
+            self._is_empty = not structures.is_defined(self.project) and all(
+                item.mask is None for item in self.project.items()
+            )
+        self._is_free = self._is_empty  # the names of an import take the place of the usual one
 
     def table(self, present: Iterable[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
         """Return the label in the project for each label that is present in a map.
@@ -82,19 +89,30 @@ class StructureMatcher:
             return {listed[0]: self._usual()}  # a binary mask with another value than 1
         return {label: self._label("", label) for label in listed}
 
-    def define(self, user: str) -> None:
-        """Add the new structures of the masks since ``drop_plans`` to the project, and those that the import
-        describes.
+    def define(self, map_xyz: np.ndarray, user: str) -> np.ndarray:
+        """Add the new structures of the masks since ``drop_plans`` to the project, and those that the import describes;
+        return a map of these masks with the labels that the structures got.
+
+        They are other ones than planned where somebody else defined structures meanwhile. ValueError where there are
+        too many by now.
         """
         for one in self.described:
             self._label(one.name, one.label)
-        if not self._new:
-            return
-        taken = {one.label for one in self._new}
-        kept = [one for one in self._known if one.label not in taken]
-        self.added += [one.name for one in sorted(self._new, key=lambda one: one.label)]
-        self._known = list(structures.define(self.project, [*kept, *self._new], user, any_key=True))
-        self._new, self._is_free = [], False
+        if not (planned := self._new):
+            return map_xyz
+        table = {one.label: one.label for one in self._known}
+        with self.project.exclusive(with_images=True):
+            self.drop_plans()
+            self._removed = structures.removed(self.project)
+            table |= {one.label: self._label(one.name, one.label) for one in planned}
+            taken = {one.label for one in self._new}
+            kept = [one for one in self._known if one.label not in taken]
+            if self._first.label in taken:  # it gets another label if a mask holds it
+                self._first = replace(self._first, label=0)
+            structures.define(self.project, [*kept, *self._new], user, any_key=True)
+            self.added += [one.name for one in sorted(self._new, key=lambda one: one.label)]
+        self.drop_plans()
+        return apply(map_xyz, table)
 
     def _several(self) -> list[Structure]:
         return self._known if len(self._known) > 1 else []

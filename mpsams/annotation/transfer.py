@@ -126,8 +126,11 @@ def take(project: Project, path: Path, user: str) -> Imported:
             elif item.mask is not None and not mask.is_whole:
                 partly.append(names[item.id][0])
             else:
-                matcher.define(user)
-                project.save(item.id, mask.map_xyz, user, imported=True)
+                try:
+                    project.save(item.id, matcher.define(mask.map_xyz, user), user, imported=True)
+                except ValueError as error:  # somebody else changed the structures meanwhile
+                    report.refused.append((names[item.id][0], f"its mask was not saved: {str(error).rstrip('.')}."))
+                    continue
                 result.saved.append(item.id)
                 names_of_classes[item.id] = (
                     mask.image_class if mask.image_class != LABELS[0] or LABELS[0] in allowed else ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 FLAT = (56, 40, 1)  # of the pictures, as stored
 
@@ -20,3 +23,9 @@ def box(shape: tuple[int, int], top: int, left: int, side: int = 6) -> np.ndarra
     mask_hw = np.zeros(shape, bool)
     mask_hw[top : top + side, left : left + side] = True
     return mask_hw
+
+
+def store_mask(path: Path, map_xyz: np.ndarray) -> None:
+    """Write a map, uint8 (X, Y, 1), as a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(map_xyz[:, :, 0].T.copy()).save(path)

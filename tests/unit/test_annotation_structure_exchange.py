@@ -31,7 +31,7 @@ from tests.support import made_volumes
 from tests.support.annotation_page import picture, registry  # noqa: F401
 from tests.support.coco import write_coco
 from tests.support.dicom_files import noise, series
-from tests.support.label_maps import organ
+from tests.support.label_maps import organ, store_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NAMED = (Structure("liver", "#aa0011", "l"), Structure("tumour", "#0011aa", "u"), Structure("vessel", "#00aa11", "y"))
@@ -147,11 +147,6 @@ def test_labels_with_gaps_are_numbered_without_them_in_an_export(filled, tmp_pat
     with other_project(filled, tmp_path / "other") as other:
         transfer.take(other, tmp_path / "out", "anne")
         same(filled, other)
-
-
-def store_mask(path: Path, map_xyz: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(map_xyz[:, :, 0].T.copy()).save(path)
 
 
 def test_label_maps_without_names_are_one_structure_until_structures_are_defined(tmp_path):

@@ -103,7 +103,7 @@ def test_keys_of_an_earlier_version_stay_and_reach_a_second_reader(two):
 def test_an_import_leaves_out_a_key_that_is_not_free(two):
     matcher = StructureMatcher(two)
     matcher.described = (Structure("cyst", key="t", label=3), Structure("vessel", key="y", label=4))
-    matcher.define("anne")
+    matcher.define(np.zeros(FLAT, np.uint8), "anne")
     assert [(one.name, one.key) for one in structures.defined(two)[2:]] == [("cyst", "j"), ("vessel", "y")]
 
 
