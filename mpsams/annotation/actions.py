@@ -25,6 +25,7 @@ NOTHING_THERE = "The network found nothing there. Draw a box around the object, 
 UNSURE = "The network is unsure here; click on what is missing, or with Alt on what is too much."
 LABELS = {"staple": "STAPLE estimate"}
 SLICES_AT_ONCE = 8  # through which an object is followed before the page hears of it
+SLICES_TO_SAVE = 64  # after which the mask is saved meanwhile; a large one takes longer to save than eight to follow
 LEAST_SURE = 3  # slices that are named as those of which the network is least sure
 CONFIDENT = 0.6  # expected DSC below which the page says that the network is unsure
 
@@ -97,15 +98,16 @@ def _propagate(session: AnnotationSession, command: Command) -> str:
 
 
 def _propagate_all(session: AnnotationSession, command: Command) -> str:
-    here = command.slice_ref
-    if not command.params.get("resume"):
+    here, is_resumed = command.slice_ref, command.params.get("resume", False)
+    if not is_resumed:
         if not (here.mask_hw == command.structure).any():
             raise ValueError("this slice has no mask to carry on; draw one first")
         here.image.start_propagation(_prompt_network(session), here.plane, here.index, command.structure)
     before_hw = here.mask_hw.copy()
     now = here.image.continue_propagation(SLICES_AT_ONCE)
     message = _describe_propagation(now, here.slices)
-    saved = session.save(here.image) if now.found else session.save_first(command)
+    is_due = now.is_finished or len(now.found) % SLICES_TO_SAVE == 0
+    saved = session.save(here.image) if is_due or not is_resumed or command.mask_hw is not None else ""
     changed_hw = None if np.array_equal(here.mask_hw, before_hw) else here.mask_hw
     return session.reply(here.key, saved=saved, message=message, mask_hw=changed_hw)
 

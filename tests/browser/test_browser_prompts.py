@@ -221,6 +221,7 @@ def test_following_through_the_volume_can_be_stopped(opened, way):  # noqa: F811
     page.locator("[data-action=stop_following]").click() if way == "button" else page.keyboard.press("Escape")
     page.locator("[data-action=propagate_all]").wait_for()
     page.get_by_text("Stopped. Slice 2 of 3.").wait_for()
+    until(lambda: server.commands[-1]["action"] == "save")  # what was found since the last time
     before = len(prompts(server, "propagate_all"))
     page.keyboard.press("b")
     drag_box(page, (10, 8), (40, 30))

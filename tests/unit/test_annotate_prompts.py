@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from mpsams import inference
-from mpsams.annotation import commands, masks, open_image, protocol
+from mpsams.annotation import actions, commands, masks, open_image, protocol
 from mpsams.inference import propagation
 from mpsams.inference.prompts import Prompt, PromptResult
 from mpsams.transforms import Box
@@ -240,6 +240,20 @@ def test_an_object_is_followed_through_the_volume_both_ways_until_unsure(tube):
         and "least sure of slices 8 (90%), 7 (90%), 6 (90%)" in answer["message"]
     )
     assert all(np.array_equal(tube.session.image.mask("axial", index), truth_hw) for index in there)
+
+
+def test_a_mask_is_saved_when_following_begins_ends_or_stops_and_not_each_time(tube, project, monkeypatch):
+    monkeypatch.setattr(actions, "SLICES_AT_ONCE", 2)
+    truth_hw = tube.session.image.context("axial", 8).unit_hw > 0.6
+    replies = follow(tube, truth_hw)
+    assert [reply["saved"] for reply in replies] == ["disk", *[""] * (len(replies) - 2), "disk"] and len(replies) > 4
+    item = project.items()[0]
+    assert np.array_equal(project.labels(item.id), tube.session.image.mask_xyz)
+    tube.send("undo_slices")
+    tube.send("propagate_all", truth_hw)
+    assert tube.send("propagate_all", resume=True)["saved"] == "" and tube.session.image.is_dirty
+    assert tube.send("save")["saved"] == "disk"
+    assert np.array_equal(project.labels(item.id), tube.session.image.mask_xyz)
 
 
 def test_a_slice_that_was_drawn_on_stays_and_ends_it(tube):

@@ -172,6 +172,7 @@ const apply_reply = async words => {
     const followed = mine && mine.command.action === 'propagate_all', stopped = followed && !following;
     if (fresh && (reply.error || reply.message)) note(stopped ? `Stopped. ${reply.message}`.replace(' Esc stops.', '') : reply.error || reply.message, Boolean(reply.error));
     if (followed && (reply.error || !state.propagating)) stop_following();
+    if (stopped && state.propagating) request('save');  // what was found since the last time
     if (!mine || !mine.changed || reply.saved) return;
     if (reply.error) return mark_rejected(mine.key, mine.versions.get(reply.request_id));
     failures++;
