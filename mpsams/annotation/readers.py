@@ -83,22 +83,24 @@ def start(
 
 
 def copy_structures(project: Project, other: Project, user: str = "", notes: list[str] | None = None) -> None:
-    """Give another project the structures of this one.
+    """Give another project the structures of this one, and note there which one each checkpoint has learnt.
 
     A structure there that is renamed here gets its new name. notes: gets a sentence where the masks there hold others,
     which stay.
     """
     defined = structures.defined(project)
-    if not structures.is_defined(project) or defined == structures.defined(other):
+    if not structures.is_defined(project):
         return
     try:
-        if strange := structures.conflicts(project, other):
-            names = ", ".join(f"{one.name!r} with number {one.label}" for one in strange)
-            raise ValueError(f"masks there hold {names}, which is another structure here")
-        structures.define(other, defined, user, any_key=True)
+        if defined != structures.defined(other):
+            if strange := structures.conflicts(project, other):
+                names = ", ".join(f"{one.name!r} with number {one.label}" for one in strange)
+                raise ValueError(f"masks there hold {names}, which is another structure here")
+            structures.define(other, defined, user, any_key=True)
     except ValueError as error:
         if notes is not None:
             notes.append(f"The structures of {other.folder.name} stay as they are: {error}.")
+    structures.copy_learnt(project, other, user)
 
 
 def copy_images(project: Project, other: Project, user: str = "", notes: list[str] | None = None) -> list[str]:

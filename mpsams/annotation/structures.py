@@ -198,12 +198,12 @@ def define(
                 raise ValueError(f"structure {one.name!r} is in {count} mask{'s' * (count > 1)}; remove it there first")
         if left_out:
             _forget(project, {one.label for one in left_out}, user)
-        rows = [asdict(one) for one in made]
+        rows, others = [asdict(one) for one in made], [other for other in _readers(project) if not other.read_only]
         if project.has_labels or [one.label for one in made] != [1]:
             project.describe(version=LABELLED_VERSION, **{SETTING: rows})
         project.append_log("configured", user, setting=SETTING, value=rows)
-        for other in _readers(project):
-            with suppress(ValueError):  # a reader has structures of their own that do not go with these
+        for other in others:
+            with suppress(ValueError, OSError):  # structures of their own do not go with these; their disk is full
                 define(other, _update(defined(other), before, made), user, any_key=True)
         return made
 
@@ -228,9 +228,8 @@ def _forget(project: Project, left_out: set[int], user: str) -> None:
         if map_xyz is not None and (unwanted := np.isin(map_xyz, list(left_out))).any():
             map_xyz[unwanted] = 0
             project.propose(item.id, map_xyz, *(item.checkpoint or ("", "")), user=user)
-    learnt = project.setting(LEARNT)
-    if isinstance(learnt, dict) and left_out & set(learnt.values()):
-        value = {name: label for name, label in learnt.items() if label not in left_out}
+    value = {name: label for name, label in _learnt(project).items() if label not in left_out}
+    if value != _learnt(project):
         project.append_log("configured", user, setting=LEARNT, value=value)
 
 
@@ -241,16 +240,32 @@ def safe_name(name: str) -> str:
 
 def of_checkpoint(project: Project, name: str) -> int:
     """Return the label of the structure that a checkpoint proposes: the one it learnt here, else the first."""
-    learnt, known = project.setting(LEARNT), labels(project)
-    label = learnt.get(name) if isinstance(learnt, dict) else None
+    label, known = _learnt(project).get(name), labels(project)
     return label if label in known else known[0]
 
 
 def set_learnt(project: Project, name: str, label: int, user: str = "") -> None:
-    """Note the label of the structure that a checkpoint has learnt."""
+    """Note the label of the structure that a checkpoint has learnt, also for the other readers."""
+    project.append_log("configured", user, setting=LEARNT, value=_learnt(project) | {name: label})
+    for other in _readers(project):
+        if not other.read_only:
+            with suppress(OSError):  # noted there when that project is brought up to date
+                copy_learnt(project, other, user)
+
+
+def copy_learnt(project: Project, other: Project, user: str = "") -> None:
+    """Note in another project which of its structures the checkpoints of this one have learnt, by the names."""
+    names, own = {one.label: one.name for one in defined(project)}, defined(other)
+    found = {name: find(own, names[label]) for name, label in _learnt(project).items() if label in names}
+    value = _learnt(other) | {name: one.label for name, one in found.items() if one is not None}
+    if value != _learnt(other):
+        other.append_log("configured", user, setting=LEARNT, value=value)
+
+
+def _learnt(project: Project) -> dict[str, int]:
+    """Return the label of the structure that each checkpoint has learnt, by the name of the checkpoint."""
     learnt = project.setting(LEARNT)
-    value = {**(learnt if isinstance(learnt, dict) else {}), name: label}
-    project.append_log("configured", user, setting=LEARNT, value=value)
+    return {name: label for name, label in learnt.items() if type(label) is int} if isinstance(learnt, dict) else {}
 
 
 def count_masks(project: Project, label: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import string
@@ -539,3 +540,41 @@ def test_structures_are_defined_without_the_whole_log_being_read(two, monkeypatc
             (2, "tumour"),
             (3, "cyst"),
         ]
+
+
+def test_what_a_checkpoint_has_learnt_is_known_to_all_readers_by_the_name_of_the_structure(two, tmp_path):
+    two.add(picture(tmp_path))
+    views = ReaderViews(two)
+    clara, dora = (views.join(name, True).project for name in ("Clara", "Dora"))
+    structures.define(clara, [Structure("tumour", label=3), Structure("liver", label=2)])
+    structures.define(dora, ["liver"])
+    dora.read_only = True
+    structures.set_learnt(two, "a-network", 2)
+    assert [structures.of_checkpoint(one, "a-network") for one in (two, clara, dora)] == [2, 3, 1]
+    dora.read_only = False
+    later = views.join("Emil", True).project
+    views.update("Dora")
+    assert [structures.of_checkpoint(one, "a-network") for one in (two, later, dora)] == [2, 2, 2]
+    count = len(later.log())
+    views.update("Emil")
+    assert len(later.log()) == count
+    two.append_log("configured", setting=structures.LEARNT, value={"a-network": [2], "another": 2})
+    views.update("Emil")
+    assert structures.of_checkpoint(later, "another") == 2
+
+
+def test_a_definition_takes_effect_though_projects_of_readers_cannot_be_written(two, tmp_path, monkeypatch):
+    two.add(picture(tmp_path))
+    views = ReaderViews(two)
+    clara, dora = (views.join(name, True).project for name in ("Clara", "Dora"))
+
+    def refuse(*given, **more):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    clara.read_only = True
+    monkeypatch.setattr(dora, "append_log", refuse)
+    made = structures.define(two, ["liver", "tumour", "cyst"])
+    assert structures.defined(two) == made and len(structures.defined(clara)) == len(structures.defined(dora)) == 2
+    clara.read_only = False
+    views.update("Clara")
+    assert structures.defined(clara) == made
