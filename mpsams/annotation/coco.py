@@ -292,10 +292,11 @@ def draw(
             if name.casefold() in _NOTHING:
                 continue
             label = labels.get(name, min(len(labels) + 1, _MOST_LABELS))
-            make_mask = partial(_draw_segmentation, annotation.get("segmentation"), shown_shw.shape[1:], budget)
+            make_mask = partial(_draw_segmentation, annotation.get("segmentation"), shown_shw.shape[1:])
             try:
                 budget.spend(_PER_MASK)
-                overlay.add(shown_shw[number], label, make_mask)
+                again = partial(make_mask, PixelBudget())  # drawn once more, it has been counted
+                overlay.add(shown_shw[number], label, make_mask(budget), again)
             except UnreadableImage as refusal:
                 reasons.append(str(refusal))
                 if budget.left < 0:

@@ -166,6 +166,7 @@ class _Upload:
         self.folders = self.classes | {name.casefold() for name in (matcher.names if matcher else ())}
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
         self.work, self.images = coco.PixelBudget(), 0
+        self.covered: dict[int, str] = {}  # structures of an image that others cover in part: label, name
         self.named: dict[str, list[File]] = {}
         self.documents: list[coco.Document] = []
         self.segments: dict[str, list[tuple[np.ndarray, list[str], set[Overlap]]]] = {}  # of DICOM-SEG, maps as bits
@@ -255,7 +256,7 @@ class _Upload:
 
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
-        before = len(self.report.refused)
+        before, self.covered = len(self.report.refused), {}
         if self.matcher is not None:
             self.matcher.drop_plans()
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
@@ -273,6 +274,7 @@ class _Upload:
             )
         label, image_class = (next(iter(found)) if len(found) == 1 else "" for found in (labels, classes))
         map_xyz = self._merge(key, [map_xyz for map_xyz, _ in parts])
+        self._note_missing(key, map_xyz)
         return Mask(key, map_xyz, label, len(self.report.refused) == before, image_class or label)
 
     def _merge(self, key: str, maps: list[np.ndarray]) -> np.ndarray:
@@ -282,17 +284,27 @@ class _Upload:
         merged_xyz, overlay = np.zeros_like(maps[0]), Overlay()
         for map_xyz in maps:
             for label in label_maps.present(map_xyz):
-                overlay.add(merged_xyz, label, partial(np.equal, map_xyz, label))
+                overlay.add(merged_xyz, label, map_xyz == label, partial(np.equal, map_xyz, label))
         self._note_overlaps(key, overlay.finish())
         return merged_xyz
 
     def _note_overlaps(self, key: str, overlaps: set[Overlap]) -> None:
         if self.matcher is None:
             return
-        for top, below in sorted(overlaps):
+        for top, below, is_smaller in sorted(overlaps):
             if top != below:
                 one, other = self.matcher.name_of(top), self.matcher.name_of(below)
+                self.covered[below] = other
                 reason = f"{one} and {other} overlap; there the mask has {one}, the smaller of the two."
+                if not is_smaller:
+                    reason = f"{one} and {other} overlap and have the same size; there the mask has {one}."
+                self.report.taken.append((self.titles[key], reason))
+
+    def _note_missing(self, key: str, map_xyz: np.ndarray) -> None:
+        """Note the structures of which others leave nothing."""
+        for label, name in sorted(self.covered.items()):
+            if not (map_xyz == label).any():
+                reason = f"{name} lies wholly under other structures, so the mask has none of it."
                 self.report.taken.append((self.titles[key], reason))
 
     def _take(
@@ -309,12 +321,12 @@ class _Upload:
         """
         if self.matcher is None:
             return (map_xyz > 0).view(np.uint8), set(names)
-        present = sorted({*label_maps.present(map_xyz), *(label for pair in overlaps for label in pair)})
+        present = sorted({*label_maps.present(map_xyz), *(label for each in overlaps for label in each[:2])})
         named = {number: name for number, name in enumerate(names, start=1) if name}
         if len(present) > 1 and not named and not self.matcher.keeps_numbers:
             self.report.taken.append((self.titles[key], _JOINED.format(len(present))))
         table = self.matcher.table(present, named, is_named)
-        self._note_overlaps(key, {(table[top], table[below]) for top, below in overlaps})
+        self._note_overlaps(key, {Overlap(table[top], table[below], smaller) for top, below, smaller in overlaps})
         known = {name.casefold() for name in self.matcher.names}
         labels = set() if is_named else {name for name in names if name.casefold() not in known}
         return structure_matching.apply(map_xyz, table), labels

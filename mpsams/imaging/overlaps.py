@@ -4,44 +4,55 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-Overlap = tuple[int, int]  # the label on top and the one that it covers in part
+
+class Overlap(NamedTuple):
+    """Two labels that overlap: the one on top, and the one that it covers. is_smaller: False if they have one size."""
+
+    top: int
+    below: int
+    is_smaller: bool
 
 
 class Overlay:
     """Draws parts of structures, at first as they come; where structures overlap, all of them once more by their size.
 
-    So masks are made when they are drawn, and one is held at a time.
+    So that one mask is held at a time, those of the second time are made again.
     """
 
     def __init__(self) -> None:
         self._parts: list[tuple[np.ndarray, int, Callable[[], np.ndarray]]] = []
         self._sizes: Counter[int] = Counter()  # voxels of all parts, by label
-        self._overlaps: set[Overlap] = set()
+        self._has_overlaps = False
 
-    def add(self, view: np.ndarray, label: int, make_mask: Callable[[], np.ndarray]) -> None:
+    def add(self, view: np.ndarray, label: int, mask: np.ndarray, make_mask: Callable[[], np.ndarray]) -> None:
         """Draw a part of a structure.
 
-        view: uint8, of the label map or of a slice of it. make_mask: returns the part, bool of that shape; where it
-        raises an error nothing is drawn.
+        view: uint8, of the label map or of a slice of it. mask: the part, bool of that shape. make_mask: returns it
+        once more.
         """
-        mask = make_mask()
         self._sizes[label] += int(np.count_nonzero(mask))
         self._parts.append((view, label, make_mask))
-        self._draw(view, label, mask)
+        self._has_overlaps = bool(self._draw(view, label, mask)) or self._has_overlaps
 
     def finish(self) -> set[Overlap]:
-        """Put smaller structures on larger ones, and of two alike the later one; return what overlaps."""
-        if self._overlaps:
-            self._overlaps = set()
-            for view, *_ in self._parts:
-                view[...] = 0
-            for view, label, make_mask in sorted(self._parts, key=lambda part: -self._sizes[part[1]]):
-                self._draw(view, label, make_mask())
-        return self._overlaps
+        """Put smaller structures on larger ones, and later ones on those of the same size; return what overlaps."""
+        if not self._has_overlaps:
+            return set()
+        for view, *_ in self._parts:
+            view[...] = 0
+        overlaps: set[Overlap] = set()
+        for label in sorted(self._sizes, key=lambda label: -self._sizes[label]):
+            for view, _, make_mask in (part for part in self._parts if part[1] == label):
+                covered = self._draw(view, label, make_mask())
+                overlaps |= {Overlap(label, below, self._sizes[label] < self._sizes[below]) for below in covered}
+        return overlaps
 
-    def _draw(self, view: np.ndarray, label: int, mask: np.ndarray) -> None:
-        self._overlaps |= {(label, int(below)) for below in np.unique(view[mask]) if below not in (0, label)}
+    def _draw(self, view: np.ndarray, label: int, mask: np.ndarray) -> set[int]:
+        """Draw a mask; return the other labels that it covers."""
+        covered = {int(below) for below in np.unique(view[mask])} - {0, label}
         view[mask] = label
+        return covered

@@ -7,10 +7,10 @@ import pydicom
 import pytest
 from PIL import Image
 
-from mpsams.annotation import structures, transfer
+from mpsams.annotation import coco, structures, transfer
 from mpsams.annotation.project import Project
-from mpsams.imaging import UnreadableImage
-from mpsams.imaging.overlaps import Overlay
+from mpsams.imaging.dicom import annotation_seg
+from mpsams.imaging.overlaps import Overlap, Overlay
 from tests.support.annotation_page import picture
 from tests.support.coco import write_coco
 from tests.support.dicom_files import noise, series
@@ -18,6 +18,7 @@ from tests.support.label_maps import FLAT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NOTE = "{0} and liver overlap; there the mask has {0}, the smaller of the two."
+NONE_OF_IT = "picture 0.png: liver lies wholly under other structures, so the mask has none of it."
 
 
 def square(top: int, side: int, shape: tuple[int, ...] = FLAT) -> np.ndarray:
@@ -62,6 +63,7 @@ def test_a_structure_that_others_cover_is_noted_too(tmp_path):
         assert not parts(project, found.saved[0])["liver"].any()
         for name in ("left", "right"):
             assert any(note.startswith(f"picture 0.png: {name} and liver overlap") for note in found.notes)
+        assert NONE_OF_IT in found.notes
 
 
 @pytest.mark.parametrize("smaller", ["cyst", "tumour"])  # before and behind "liver"
@@ -135,6 +137,19 @@ def test_segments_of_a_dicom_seg(tmp_path, segmented, is_reversed):
             assert np.array_equal(drawn["liver"][:, :, z], square(4, 20, item.shape_xyz[:2]) & ~expected)
 
 
+def test_the_allowance_is_spent_once_for_segments_that_overlap(tmp_path, segmented):
+    path, files, data = segmented
+    with Project(tmp_path / "other") as project:
+        scans, spent = {project.add(files, "ct").id: project.scan(project.items()[0].id)}, []
+        for pixels in (data.PixelData, bytes(len(data.PixelData))):
+            data.PixelData = pixels
+            data.save_as(path)
+            allowance = annotation_seg.allowance()
+            *_, overlaps = annotation_seg.read_segments(path, scans, allowance)
+            spent.append((annotation_seg.allowance().left - allowance.left, len(overlaps)))
+    assert [count for _, count in spent] == [1, 0] and spent[0][0] == spent[1][0]
+
+
 def test_a_frame_of_a_segment_that_is_not_described_is_refused(tmp_path, segmented):
     path, files, data = segmented
     group = data.PerFrameFunctionalGroupsSequence[0]
@@ -147,17 +162,41 @@ def test_a_frame_of_a_segment_that_is_not_described_is_refused(tmp_path, segment
         assert any("is of a segment that it does not describe" in note for note in found.notes)
 
 
-def test_of_two_alike_the_later_is_on_top_and_what_cannot_be_made_is_not_drawn():
+def test_of_two_alike_the_later_is_on_top():
     label_map, overlay = np.zeros((2, 4), np.uint8), Overlay()
-    one, other = np.array([1, 1, 1, 0], bool), np.array([0, 1, 1, 1], bool)
-    overlay.add(label_map[0], 5, lambda: one)
-    overlay.add(label_map[0], 3, lambda: other)
-    overlay.add(label_map[1], 3, lambda: np.zeros(4, bool))
-
-    def refuse() -> np.ndarray:
-        raise UnreadableImage("no mask")
-
-    with pytest.raises(UnreadableImage):
-        overlay.add(label_map[1], 7, refuse)
-    assert overlay.finish() == {(3, 5)}
+    one, other, empty = np.array([1, 1, 1, 0], bool), np.array([0, 1, 1, 1], bool), np.zeros(4, bool)
+    overlay.add(label_map[0], 5, one, lambda: one)
+    overlay.add(label_map[0], 3, other, lambda: other)
+    overlay.add(label_map[1], 3, empty, lambda: empty)
+    assert overlay.finish() == {Overlap(3, 5, is_smaller=False)}
     assert label_map.tolist() == [[5, 3, 3, 3], [0, 0, 0, 0]]
+
+
+def test_of_two_alike_with_several_parts_the_same_one_is_on_top_everywhere():
+    label_map, overlay, whole = np.zeros((2, 2), np.uint8), Overlay(), np.ones(2, bool)
+    for view, label in ((label_map[0], 5), (label_map[0], 3), (label_map[1], 3), (label_map[1], 5)):
+        overlay.add(view, label, whole, whole.copy)
+    assert overlay.finish() == {Overlap(3, 5, is_smaller=False)} and (label_map == 3).all()
+
+
+def test_two_equal_masks_are_noted_as_such(tmp_path):
+    write_coco(tmp_path / "a.json", {"liver": MASKS["liver"], "tumour": MASKS["liver"].copy()}, "picture 0.png")
+    with Project(tmp_path / "project") as project:
+        project.add(picture(tmp_path))
+        found = transfer.take(project, tmp_path / "a.json", "anne")
+        assert found.notes == [
+            "picture 0.png: tumour and liver overlap and have the same size; there the mask has tumour.",
+            NONE_OF_IT,
+            "Structures added to the project: liver, tumour.",
+        ]
+        assert np.array_equal(parts(project, found.saved[0])["tumour"], MASKS["liver"])
+
+
+def test_the_pixel_budget_is_spent_once_for_masks_that_overlap(tmp_path, monkeypatch):
+    path, pixels = tmp_path / "a.json", np.prod(FLAT)
+    write_coco(path, MASKS, "picture 0.png")
+    enough = 2 * (pixels + coco._PER_MASK) + coco._PER_BYTE * path.stat().st_size + pixels // coco._PER_VOLUME
+    monkeypatch.setattr(coco.PixelBudget, "__init__", lambda budget: setattr(budget, "left", int(enough)))
+    with Project(tmp_path / "project") as project:
+        project.add(picture(tmp_path))
+        check(project, transfer.take(project, path, "anne"))

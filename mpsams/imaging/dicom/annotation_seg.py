@@ -192,7 +192,8 @@ def _read(
         for number, (z, segment) in enumerate(places):
             first = at * 8 + number * rows * columns * bits
             frame = partial(_frame, file, first, (rows, columns), full if bits == 8 else 0)
-            overlay.add(map_xyz[:, :, z], labels[segment], frame)
+            overlay.add(map_xyz[:, :, z], labels[segment], frame(), frame)
+        file.allowance = Allowance(len(places))  # frames that are read once more have been counted
         return name, map_xyz, list(names.values()), overlay.finish()
 
 
