@@ -12,7 +12,17 @@ from dataclasses import asdict, dataclass
 from mpsams.annotation.index import Item
 from mpsams.annotation.project import Project
 
-from .definitions import CLASSES, FREE_DIGITS, FREE_LETTERS, LONGEST, STRUCTURES, check_keys, complete, free_keys
+from .definitions import (
+    CLASSES,
+    FREE_DIGITS,
+    FREE_LETTERS,
+    LONGEST,
+    STRUCTURES,
+    check_keys,
+    complete,
+    free_keys,
+    give_keys,
+)
 
 SETTING = CLASSES  # of the log that holds the definition
 MAX_CLASSES = 20
@@ -43,14 +53,19 @@ class ClassCount:
     seconds: float
 
 
-def make(names: Iterable[str | ImageClass]) -> tuple[ImageClass, ...]:
-    """Return classes with a colour and, for the first five, a key where none is given.
+def make(
+    names: Iterable[str | ImageClass], known: Iterable[ImageClass] = (), keys: str = FREE_DIGITS
+) -> tuple[ImageClass, ...]:
+    """Return classes with a colour and, as far as there are free digits, a key where none is given.
 
+    known: those of before, of which one that comes in full without a key has none. keys: to be given, in order.
     ValueError: a name that is none of a file (classes name folders of exports), two of one name or one key, no colour,
     too many.
     """
-    given = [one if isinstance(one, ImageClass) else ImageClass(one) for one in names]
-    return complete(given, ("class", "classes"), MAX_CLASSES, FREE_DIGITS)
+    listed, before = list(names), [one.name for one in known]
+    in_full = [one for one in listed if isinstance(one, ImageClass) and match(before, one.name)]
+    given = [one if isinstance(one, ImageClass) else ImageClass(one) for one in listed]
+    return complete(give_keys(given, keys, in_full.__contains__), ("class", "classes"), MAX_CLASSES)
 
 
 def parse(text: str) -> ImageClass:
@@ -71,7 +86,7 @@ def defined(project: Project) -> tuple[ImageClass, ...]:
     rows = project.setting(SETTING)
     if isinstance(rows, list):
         try:
-            return make(ImageClass(**row) for row in rows)
+            return make((ImageClass(**row) for row in rows), keys="")
         except (AttributeError, TypeError, ValueError):  # a line that somebody else wrote
             return ()
     items = project.items() if project.has_default_classes else ()
@@ -83,10 +98,12 @@ def define(
 ) -> tuple[ImageClass, ...]:
     """Set the classes of a project, by names or in full; return them.
 
-    Images keep the class they have. any_key: True for classes of another project, whose keys may be in use here.
-    ValueError as ``make``; a new key that the canvas or a structure uses.
+    Images keep the class they have. A new class without a key gets a free digit. any_key: True for classes of another
+    project, which are taken as they are, though their keys may be in use here. ValueError as ``make``; a new key that
+    the canvas or a structure uses.
     """
-    made, before = make(given), defined(project)
+    before = defined(project)
+    made = make(given, before, "" if any_key else FREE_DIGITS)
     if made != before:
         if not any_key:
             check_keys(made, before, free_keys(project, FREE_DIGITS + FREE_LETTERS, STRUCTURES), "class")

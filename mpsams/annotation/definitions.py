@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,23 +21,30 @@ _COLOUR = re.compile("#[0-9a-f]{6}")
 Named = TypeVar("Named", bound=Any)  # a dataclass with name, colour and key
 
 
-def complete(
-    given: Sequence[Named], kind: tuple[str, str], most: int, keys: str, colours: Sequence[str] = COLOURS
-) -> tuple[Named, ...]:
-    """Return definitions with a colour and, for the first ones, a key where none is given.
+def give_keys(given: Sequence[Named], keys: str, is_without: Callable[[Named], bool]) -> list[Named]:
+    """Return definitions in which those without a key have the next free one of ``keys``, as far as these go.
 
-    kind: of them for the errors, one and several ("class", "classes"). most: allowed. keys: to be given, in order.
-    ValueError: a name that is none of a file (names are those of folders and files of exports), two of one name or one
-    key, no colour, too many.
+    is_without: True for one that is to have no key if none is given.
+    """
+    free = iter([key for key in keys if key not in {one.key.lower() for one in given}])
+    return [one if one.key or is_without(one) else replace(one, key=next(free, "")) for one in given]
+
+
+def complete(
+    given: Sequence[Named], kind: tuple[str, str], most: int, colours: Sequence[str] = COLOURS
+) -> tuple[Named, ...]:
+    """Return definitions with a colour where none is given.
+
+    kind: of them for the errors, one and several ("class", "classes"). most: allowed. ValueError: a name
+    that is none of a file (names are those of folders and files of exports), two of one name or one key, no colour, too
+    many.
     """
     if len(given) > most:
         raise ValueError(f"{len(given)} {kind[1]}; allowed are up to {most}")
-    free = [key for key in keys if key not in {one.key for one in given}]
     made: list[Named] = []
     for number, one in enumerate(given):
-        key = one.key or (free.pop(0) if number < len(keys) and free else "")
         colour = (one.colour or colours[number % len(colours)]).lower()
-        made.append(_check(replace(one, name=one.name.strip(), colour=colour, key=key.lower()), kind[0]))
+        made.append(_check(replace(one, name=one.name.strip(), colour=colour, key=one.key.lower()), kind[0]))
     for field, values in (
         ("name", [one.name.casefold() for one in made]),
         ("key", [one.key for one in made if one.key]),

@@ -8,7 +8,7 @@ Over 250 lines because all that changes a definition shares the rules for labels
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from dataclasses import replace as _replace
@@ -19,7 +19,7 @@ import numpy as np
 from mpsams.annotation.project_folder import LABELLED_VERSION, is_project
 
 from . import export_names, label_maps
-from .definitions import CLASSES, FREE_LETTERS, LONGEST, STRUCTURES, check_keys, complete, free_keys
+from .definitions import CLASSES, FREE_LETTERS, LONGEST, STRUCTURES, check_keys, complete, free_keys, give_keys
 
 if TYPE_CHECKING:
     from mpsams.annotation.project import Project
@@ -52,13 +52,17 @@ def find(given: Iterable[Structure], name: str) -> Structure | None:
 
 
 def make(
-    given: Iterable[str | Structure], known: Iterable[Structure] = (), keys: str = FREE_LETTERS
+    given: Iterable[str | Structure],
+    known: Iterable[Structure] = (),
+    keys: str = FREE_LETTERS,
+    keyless: Collection[int] = (),
 ) -> tuple[Structure, ...]:
     """Return structures with a label, a colour and a key where none is given, in the order of their labels.
 
     known: those of before, and those that were removed earlier, see ``match``; a new structure gets the label of one of
-    them only where no other is free. keys: to be given, in order. ValueError: no structure or too many, a name that is
-    none of a file, two of one name, key or label, no colour.
+    them only where no other is free. keys: to be given, in order. keyless: labels of those that have no key if none is
+    given. ValueError: no structure or too many, a name that is none of a file, two of one name, key or label, no
+    colour.
     """
     before = list(known)
     listed = match(given, before)
@@ -76,7 +80,8 @@ def make(
     if len(set(labels)) < len(labels) or not 0 < labels[0] <= labels[-1] <= MAX_STRUCTURES:
         raise ValueError(f"labels {labels}; allowed are different ones from 1 to {MAX_STRUCTURES}")
     coloured = [_replace(one, colour=one.colour or COLOURS[(one.label - 1) % len(COLOURS)]) for one in labelled]
-    return complete(coloured, ("structure", "structures"), MAX_STRUCTURES, keys if len(coloured) > 1 else "")
+    keyed = give_keys(coloured, keys if len(coloured) > 1 else "", lambda one: one.label in keyless)
+    return complete(keyed, ("structure", "structures"), MAX_STRUCTURES)
 
 
 def match(given: Iterable[str | Structure], known: Iterable[Structure]) -> list[Structure]:
@@ -111,7 +116,7 @@ def defined(project: Project) -> tuple[Structure, ...]:
         rows = project.description.get(SETTING)
     if isinstance(rows, list):
         with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
-            return make(Structure(**row) for row in rows)
+            return make((Structure(**row) for row in rows), keys="")
     return USUAL
 
 
@@ -120,7 +125,7 @@ def _definitions(project: Project) -> list[tuple[Structure, ...]]:
     found = []
     for rows in project.setting_values(SETTING):
         with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
-            found.append(make(Structure(**row) for row in rows))
+            found.append(make((Structure(**row) for row in rows), keys=""))
     return found
 
 
@@ -176,16 +181,17 @@ def define(
 
     given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, one
     that was removed gets it back, and the first names of a project that has defined none are its structures from label
-    1. Proposals lose the structures that are left out. any_key: True for structures of another project, whose keys may
-    be in use here. ValueError as ``make``; a new key that the canvas or a class uses; a structure is left out that
-    masks hold, here or of other readers.
+    1. Proposals lose the structures that are left out. A new structure without a key gets a free letter, and so does the
+    single one there was. any_key: True for structures of another project, whose keys may be in use here. ValueError as
+    ``make``; a new key that the canvas or a class uses; a structure is left out that masks hold, here or of other
+    readers.
     """
     with project.exclusive(with_images=True):
         before = defined(project)
         known = (*before, *removed(project)) if is_defined(project) else ()
         listed = match(given, known)
         keys = free_keys(project, FREE_LETTERS, CLASSES)
-        made = make(listed, known, keys)
+        made = make(listed, known, keys, [one.label for one in before] if len(before) > 1 else [])
         if made == before:
             return made
         if not any_key:

@@ -142,3 +142,10 @@ def test_a_definition_that_makes_no_sense_is_none(project, item, value):  # noqa
     assert names(project) == []
     project.append_log("classified", item=item.id, image_class=["x"])
     assert project.item(item.id).image_class == ""
+
+
+def test_a_class_without_a_key_has_none_when_it_is_read_or_defined_again(project, item):  # noqa: F811
+    made = classes.define(project, ["a", "b"])
+    made = classes.define(project, [ImageClass("A", key=""), made[1], ImageClass("c")])
+    assert [one.key for one in made] == ["", "6", "5"] and classes.defined(project) == made
+    assert [one.key for one in classes.define(project, ["a", "b", "c"])] == ["5", "6", "7"]

@@ -193,7 +193,7 @@ def test_a_structure_that_was_removed_gets_its_label_again_and_no_other_does(two
     structures.define(two, ["liver", Structure("mass", label=2), "cyst"])
     made = structures.define(two, ["tumour", "mass", "liver", "cyst"])  # another tumour than before
     assert [(one.label, one.name) for one in made] == [(1, "liver"), (2, "mass"), (3, "cyst"), (4, "tumour")]
-    assert [one.key for one in made] == ["q", "j", "c", "k"]
+    assert [one.key for one in made] == ["q", "", "c", "j"]
     assert structures.removed(two) == []
 
 
@@ -578,3 +578,16 @@ def test_a_definition_takes_effect_though_projects_of_readers_cannot_be_written(
     clara.read_only = False
     views.update("Clara")
     assert structures.defined(clara) == made
+
+
+def test_a_structure_without_a_key_has_none_when_it_is_read_or_defined_again(two):
+    classes.define(two, [ImageClass("benign", key="j"), ImageClass("cyst", key="k")])
+    made = structures.define(two, ["liver", "tumour", *(f"s{number}" for number in range(6))])
+    assert [one.key for one in made] == ["q", "c", "l", "u", "y", "z", "", ""]
+    classes.define(two, [ImageClass("benign", key="j")])
+    assert structures.defined(two) == made and structures.removed(two) == []
+    assert structures.define(two, made) == made  # the letter that is free by now is not given to the old ones
+    liver, tumour, *others = made
+    made = structures.define(two, [liver, Structure("tumour", tumour.colour, "", tumour.label), *others, "cyst"])
+    assert [one.key for one in made] == ["q", "", "l", "u", "y", "z", "", "", "c"]
+    assert structures.defined(two) == made
