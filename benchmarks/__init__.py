@@ -37,7 +37,7 @@ def row(title: str, pairs: Sequence[tuple[float, float]], aim: str = "", **more)
 
 
 def cpu() -> str:
-    """The CPU's model."""
+    """Return the model name of the CPU."""
     about = Path("/proc/cpuinfo")
     lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -183,7 +183,7 @@ def check(folder: Path, found: dict, truths: dict[str, np.ndarray]) -> dict:
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of BUSI (default: phantoms)")
     parser.add_argument("--images", type=int, default=30)

@@ -158,7 +158,7 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=60, help="of each kind")
     calls = parser.parse_args().calls

@@ -121,7 +121,7 @@ class Visitor:
         raise ValueError("the stream ended without an answer")
 
     def look(self, file: dict) -> str:
-        """The page after the picture was opened on it: the stated size, and a digest of the picture."""
+        """Open the picture on the page; return its stated size and a digest of the picture."""
         modality, seed = "", 0
         self._event(self.page.open, [[file], modality, seed, None][: len(self.page.open["inputs"])])
         (shown,) = self._event(self.page.show, [None])
@@ -129,7 +129,7 @@ class Visitor:
         return " ".join((*re.findall(r"\d+ × \d+", shown), digest))
 
     def _event(self, event: dict, data: list) -> list:
-        """The outputs of one of the page's own events."""
+        """Return the outputs of one of the page's own events."""
         request = {
             "data": data,
             "fn_index": event["id"],
@@ -140,7 +140,7 @@ class Visitor:
         return outputs(self.http, request)
 
     def ask(self, name: str, file: dict) -> object:
-        """One answer; "page" is the page's."""
+        """Return the answer of an endpoint, or for "page" that of the page."""
         return self.look(file) if name == "page" else self.call(name, file)
 
     def own(self, name: str, answer: object) -> bool:
@@ -273,7 +273,7 @@ def percentile(taken: list[float], which: int) -> float | None:
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=120)

@@ -74,7 +74,7 @@ def training_step(x_bchw: Tensor, width: int) -> float:
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=16, help="of the U-Net in the training step")
     parser.add_argument("--repeats", type=int, default=5)

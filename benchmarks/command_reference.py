@@ -109,7 +109,7 @@ def default(action: argparse.Action) -> str:
 
 
 def table(rows: Rows) -> str:
-    """Markdown."""
+    """Return the options as a Markdown table."""
     return "\n".join(
         [
             "| option | default | |",

@@ -70,8 +70,8 @@ def prompt_row(words: str, title: str, images: int, result: dict) -> list[str]:
 
 
 def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
-    """One of a plan's tables on BUSI, over images with a lesion, with one recipe; and the strongest rival in a
-    sentence.
+    """Return one of a plan's tables on BUSI, over images with a lesion and with one recipe, and a sentence on the
+    strongest rival.
     """
     found = tables.read(RESULTS / f"{plan}.jsonl")
     paper = tables.paper_numbers() if recipe == "strong" else None

@@ -60,7 +60,9 @@ class Record:
 
 
 def visit(guest: Guest, until: float, record: Record, think: float, mix: dict[str, int] = MIX) -> None:
-    """One action after another until then, with a pause of ``think`` seconds, on the average, after each."""
+    """Let a guest do one action after another until a time, with a pause of ``think`` seconds, on the average, after
+    each.
+    """
     time.sleep(guest.random.random() * think)
     while time.monotonic() < until:
         (action,), began = guest.random.choices(list(mix), list(mix.values())), time.perf_counter()
@@ -80,7 +82,7 @@ def visit(guest: Guest, until: float, record: Record, think: float, mix: dict[st
 
 @contextmanager
 def project(count: int):
-    """A folder with a project of so many pictures, and their ids."""
+    """Yield a folder with a project of ``count`` pictures, and their ids."""
     with tempfile.TemporaryDirectory() as folder:
         with Project(Path(folder) / "project") as opened:
             for number in range(count):

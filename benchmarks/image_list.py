@@ -155,7 +155,7 @@ def measure(page, count: int, times: int) -> dict:
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--times", type=int, default=20)

@@ -29,7 +29,7 @@ print(taken)
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds

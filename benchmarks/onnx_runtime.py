@@ -83,7 +83,7 @@ def compare(
 
 
 def main() -> None:
-    """Measure and keep."""
+    """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 64], help="16 is the shipped network")
     parser.add_argument(

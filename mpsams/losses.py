@@ -62,7 +62,7 @@ def nt_xent(a_bd: Tensor, b_bd: Tensor, temperature: float = 0.5) -> Tensor:
 
 
 def negative_cosine(p_bd: Tensor, z_bd: Tensor) -> Tensor:
-    """Minus the mean cosine between rows, in [-1, 1]; ``z_bd`` is a target and gets no gradient.
+    """Return the negative mean cosine between rows, in [-1, 1]; ``z_bd`` is a target and gets no gradient.
 
     2 + 2 * negative_cosine is BYOL's 2 - 2 cos (Grill et al. 2020, Eq. 2).
     """
@@ -119,7 +119,7 @@ def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce")
 
 
 def _dice_of_lesions(logits_bp: Tensor, truth_bp: Tensor) -> Tensor:
-    """One minus soft Dice, the mean over the images (B, pixels) with lesion; 0 when there is none."""
+    """Return one minus soft Dice, as a mean over the images (B, pixels) with lesion; 0 when there is none."""
     predicted_bp = torch.sigmoid(logits_bp)
     lost_b = 1 - 2 * (predicted_bp * truth_bp).sum(dim=1) / (predicted_bp + truth_bp).sum(dim=1).clamp(min=1e-6)
     lesion_b = truth_bp.amax(dim=1)

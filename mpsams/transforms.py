@@ -26,7 +26,7 @@ BODY = 256.0  # side in millimetres of the square in which a CT slice is looked 
 
 
 def window(values: np.ndarray, modality: str) -> tuple[float, float]:
-    """The values that a network sees as 0 and as 1, from an image or a whole volume of any shape.
+    """Return the values that a network sees as 0 and as 1, from an image or a whole volume of any shape.
 
     ultrasound: 0 and 1. ct: the soft-tissue window (level 40, width 400 HU). mri: the 1st and 99th percentile
     of the non-zero voxels. ValueError for another modality.
@@ -43,7 +43,8 @@ def window(values: np.ndarray, modality: str) -> tuple[float, float]:
 
 
 def scan_window(values: np.ndarray, modality: str) -> tuple[float, float]:
-    """As ``window``, of a file that may not hold its modality's units.
+    """Return the values that a network sees as 0 and as 1, as ``window``, for a file that may not hold its modality's
+    units.
 
     Pictures hold no Hounsfield units, so a CT in [0, 1] is taken as it was windowed when it was saved; an ultrasound
     beyond [0, 1] is taken from its lowest to its highest value.

@@ -27,12 +27,13 @@ def log2_choose(n: int, k: int) -> float:
 
 
 def random_bits(length: int, hidden: int) -> float:
-    """H1 (Eq. 1), the entropy in bits of a uniformly random mask: log2 C(L, n)."""
+    """Return H1 (Eq. 1), the entropy in bits of a uniformly random mask: log2 C(L, n)."""
     return log2_choose(length, hidden)
 
 
 def classified_bits(length: int, lesion: int, hidden: int) -> float:
-    """H2 (Eq. 2), the entropy in bits of a random mask of which is known how many patches it hides in each cluster.
+    """Return H2 (Eq. 2), the entropy in bits of a random mask when the number of patches it hides in each cluster is
+    known.
 
     The mean of log2 C(a, K) C(L - a, n - K) over the number K of hidden lesion patches, which is hypergeometric. Below
     ``random_bits`` by the entropy of K, the information that classifying the patches gives about a random mask.
@@ -49,8 +50,8 @@ def classified_bits(length: int, lesion: int, hidden: int) -> float:
 
 
 def lesion_first_bits(length: int, lesion: int, hidden: int) -> float:
-    """H3 (Eq. 3), the entropy in bits of a lesion-first mask (MPS): log2 C(a, n) while n <= a, then log2 C(L - a, n -
-    a).
+    """Return H3 (Eq. 3), the entropy in bits of a lesion-first mask (MPS): log2 C(a, n) while n <= a, then log2 C(L -
+    a, n - a).
 
     lesion: a, the size of the lesion cluster. Never above ``random_bits``, and for n <= a <= L / 2 not above
     ``classified_bits``; a cluster of a few patches can be above that when more than half is hidden.

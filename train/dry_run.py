@@ -146,7 +146,7 @@ def largest(task: Task, batch: int, each: float) -> str:
 
 
 def step(task: Task, at: Position, batch: int) -> None:
-    """One step on so many images, waited for."""
+    """Do one training step on ``batch`` images and wait for its end."""
     float(loop.train_step(task, at, torch.arange(batch) % task.images, 1))
 
 

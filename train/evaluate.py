@@ -153,7 +153,9 @@ def select_cases(network: Network, source: Source, part: str) -> Dataset:
 
 
 def collect_notes(dataset: Dataset, sample_notes: list[tuple[str, str]]) -> Dataset:
-    """The same data set, which adds the notes of each sample that is read to ``sample_notes``: patient and sentence."""
+    """Return the data set with a reader that adds the notes of each sample it reads to ``sample_notes``: patient and
+    sentence.
+    """
     group = dict(zip(dataset.cases, dataset.groups, strict=True))
 
     def read(case: str) -> datasets.Sample:

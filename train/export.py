@@ -140,7 +140,7 @@ def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
 
 
 def ours(found: Checkpoint, network: Network) -> Callable[..., Tensor]:
-    """The same as the app and the evaluation compute it, to compare with."""
+    """Return the function by which the app and the evaluation use a checkpoint, to compare the exported graph with."""
     return (
         partial(inference.probabilities, network)
         if found.metadata["kind"] == "segmentation"

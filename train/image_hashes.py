@@ -52,7 +52,7 @@ def hash_images(dataset: datasets.Dataset) -> dict[str, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse and write."""
+    """Parse the command line, hash the images of the data set and write the hashes."""
     options = parse(Hashing, "train.image_hashes", argv)
     if not options.data.name:
         raise ValueError(f"--data.name is not given; allowed are {', '.join(datasets.available())}")

@@ -138,8 +138,8 @@ def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
 
 
 def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> Tensor:
-    """One optimiser step on the batch of these indices, of which each process takes its share; returns the loss of that
-    share.
+    """Do one optimiser step on the batch of these indices, of which each process takes its share; return the loss of
+    that share.
     """
     began = time.monotonic()
     done, total = at.step, task.steps * task.epochs

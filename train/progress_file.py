@@ -22,7 +22,9 @@ class ProgressReporter:
         self.folder, self.share, self.written = folder, 0.0, -math.inf
 
     def __call__(self, part: str, done: float, words: str) -> None:
-        """part: of ``SHARES``. done: its share that is done."""
+        """Write the progress at most once a second. part: one of ``SHARES``. done: share of the part that is done.
+        words: a sentence on it. SystemExit when the run was cancelled.
+        """
         if (self.folder / "cancelled").exists():
             raise SystemExit("cancelled")
         low, high = SHARES[part]
@@ -48,7 +50,7 @@ class ProgressReporter:
         return each  # type: ignore[return-value]
 
     def steps(self, options: Finetune, stack: Stack, split: Split) -> Callable[[float], None]:
-        """For the training: is told the share that is done after each step."""
+        """Return a function for the training to call after each step with the share that is done."""
         total = options.recipe.epochs * math.ceil(
             len(stack.of(split.train, options.data.slice_stride)) / options.recipe.batch
         )

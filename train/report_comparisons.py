@@ -10,7 +10,9 @@ from mpsams.tables import AVERAGED, TITLES, Comparison, Results
 
 
 def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> list[str]:
-    """Both tables with each recipe and averaging, their comparisons, and their files."""
+    """Return the lines of both tables with each recipe and averaging, and of their comparisons; write their files into
+    the folder.
+    """
     suffix = "" if results.per == "image" else f"-{results.per}"
     lines, made, compared = [], [], []
     for name in tables.tables_with_runs(results):
@@ -31,7 +33,7 @@ def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> lis
 
 
 def comparison_sentences(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> list[str]:
-    """The comparisons of one table: all as a table, those with the strongest rivals in words."""
+    """Return the lines on the comparisons of one table: all as a table, those with the strongest rivals in words."""
     lines = [
         f"{TITLES.get(against, against)} against each, positive where it is ahead ({len(comparisons)} comparisons):",
         "",
@@ -52,7 +54,7 @@ def comparison_sentences(comparisons: Sequence[Comparison], against: str, paper:
 
 
 def compare_with_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) -> str:
-    """The same comparison by the paper's own DSC; empty where it has none."""
+    """Return a sentence with the same comparison by the paper's own DSC; "" where the paper has none."""
     known = {
         name: values[0] for name, values in paper.get(f"{100 * labels:g}", {}).items() if name in (method, *rivals)
     }

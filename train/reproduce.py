@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(prog="python -m train.reproduce", description=__doc__)
     parser.add_argument("table", choices=plan.TABLES, help="what to reproduce")
     parser.add_argument(

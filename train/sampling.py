@@ -43,8 +43,8 @@ def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor 
 
 
 def _measure(images_bchw: Tensor, masks_b1hw: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each image the lesion's area as a share of the image, and its contrast: each (B,), on the CPU; both 0 without
-    lesion.
+    """Return the lesion's area in each image, as a share of the image, and its contrast: each (B,), on the CPU; both 0
+    without lesion.
     """
     return masks_b1hw.float().mean(dim=(1, 2, 3)).cpu(), contrast(images_bchw.float(), masks_b1hw).cpu()
 

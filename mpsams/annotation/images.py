@@ -18,7 +18,9 @@ _PICTURES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
 
 
 def list_files(given: Path | Sequence[Path]) -> list[Path]:
-    """A file, the files of a series, or all files in a folder. ValueError where one is missing or there is none."""
+    """Return one file, the files of a series, or all files in a folder. ValueError where one is missing or none is
+    there.
+    """
     paths = [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]
     files = [
         file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if not file.is_dir()
@@ -29,7 +31,8 @@ def list_files(given: Path | Sequence[Path]) -> list[Path]:
 
 
 def copy_in(files: Sequence[Path], folder: Path) -> tuple[str, str]:
-    """Copy an image, or the files of a DICOM series, into a folder; the id of its content, and the ending of its name.
+    """Copy an image, or the files of a DICOM series, into a folder; return the id of its content and the ending of its
+    name.
 
     The copy is there whole or not at all; one that was there already stays. A series becomes a folder, its files
     numbered. ValueError for several files that are no series. OSError when the disk is full.
@@ -59,7 +62,9 @@ def copy_in(files: Sequence[Path], folder: Path) -> tuple[str, str]:
 
 
 def ending_of(file: Path) -> str:
-    """Of an image's name, by its first bytes, whatever it was called."""
+    """Return the ending for an image's file name, as ".nii.gz", found from its first bytes and not from its present
+    name.
+    """
     with file.open("rb") as stream:
         head = stream.read(1024)
     if kind := raster.kind(head):
@@ -87,17 +92,17 @@ def explain(path: Path, error: Exception) -> str:
 
 
 def sum_of(sums: Sequence[str]) -> str:
-    """One sha256 for one or several files, in whatever order; a file alone keeps its own."""
+    """Return one sha256 for several files, the same in any order; that of a single file is returned unchanged."""
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sorted(sums)).encode()).hexdigest()
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of an image in a project."""
+    """Return the files of an image in a project."""
     return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
 def link(image: Path, folder: Path) -> None:
-    """The same image under the same name in another folder: hard links, or copies where the disk has none."""
+    """Put an image into another folder under the same name: as hard links, or as copies where the disk has none."""
     target = folder / image.name
     if target.exists():
         return
@@ -117,7 +122,7 @@ def link(image: Path, folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """A file or a folder, if it is there."""
+    """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -157,7 +157,7 @@ class Index:
         return dict.fromkeys(STATUSES, 0) | dict(self._rows("SELECT status, COUNT(*) FROM items GROUP BY status"))
 
     def item(self, id: str) -> Item | None:
-        """One; None where there is none of that id."""
+        """Return the item of an id; None where there is none."""
         return next(map(_item, self._rows(f"SELECT {COLUMNS} FROM items WHERE id = ?", (id,))), None)
 
     def name(self, id: str) -> str:

@@ -26,7 +26,7 @@ _WHOLE = 255  # of a PNG with a single structure
 
 
 def ending(scan: Scan) -> str:
-    """Of the name of a mask's file: ".png" for a flat image without geometry, else ".nii.gz"."""
+    """Return the ending of the name of a mask's file: ".png" for a flat image without geometry, else ".nii.gz"."""
     return export.ENDINGS[export.formats(scan)[0]]
 
 
@@ -120,7 +120,7 @@ def copy_structure(path: Path, target: Path, label: int) -> None:
 
 
 def sha256(path: Path) -> str | None:
-    """Of a file's bytes; None where there is no file."""
+    """Return the sha256 of a file's bytes; None where there is no file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 

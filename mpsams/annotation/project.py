@@ -508,7 +508,9 @@ class Project:
         self._index.sync_from_log()
 
     def _acknowledge(self, rows: Sequence[dict], user: str) -> None:
-        """As ``_write``, called without the lock: the lines of several threads are brought to the disk together."""
+        """Append to the log as ``_write`` does, but called without the lock: lines of several threads reach the disk
+        together.
+        """
         self.refuse_read_only()
         with self._ready() as index:
             position = self._commits.append(add_time_and_user(rows, user))

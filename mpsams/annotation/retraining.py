@@ -200,7 +200,7 @@ def snapshot(accepted: Path, folder: Path, ids: Collection[str], label: int | No
 
 
 def _link(file: Path, target: Path) -> None:
-    """The same file under another name: a hard link, or a copy where the disk has none."""
+    """Put a file under another name: as a hard link, or as a copy where the disk has none."""
     try:
         os.link(file, target)
     except OSError:

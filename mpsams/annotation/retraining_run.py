@@ -113,7 +113,7 @@ class Run:
             clear(self.folder)
 
     def evaluation(self) -> EvaluationResult:
-        """Return its evaluation. ValueError while it runs, and where nothing came of it."""
+        """Return the evaluation of the run. ValueError while it runs, and where it ended without a result."""
         record = read(self.folder / EVALUATION)
         if not record:
             raise ValueError(

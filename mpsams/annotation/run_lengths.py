@@ -119,13 +119,15 @@ def polygon(corners_n2: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _columns_of(x_n: np.ndarray, width: int) -> tuple[int, int]:
-    """The first column that a polygon can fill, and one beyond the last."""
+    """Return the first column that a polygon can fill, and one beyond the last."""
     left, right = np.clip([np.floor(x_n.min()), np.ceil(x_n.max())], 0, width)
     return int(left), int(right)
 
 
 def _rows_of(y_n: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """For the edge from each corner to the next, the first row whose centre it crosses, and one beyond the last."""
+    """Return two arrays, for the edge from each corner to the next: the first row whose centre it crosses, and one
+    beyond the last.
+    """
     after = np.roll(y_n, -1)
     ends = (
         np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (np.minimum(y_n, after), np.maximum(y_n, after))

@@ -38,7 +38,7 @@ class Marks:
     points: tuple[tuple[float, float, int], ...]
 
     def prompt(self) -> Prompt:
-        """The same in the network's order, rows first."""
+        """Return the box and points as the network takes them, row before column."""
         box = None
         if self.box is not None:
             left, top, right, bottom = (round(value) for value in self.box)
@@ -92,7 +92,8 @@ def parse_rows(text: str, name: str, *lengths: int) -> list[Sequence[float]]:
 def group(
     boxes: Sequence[tuple[float, float, float, float]], points: Sequence[tuple[float, float, int]]
 ) -> list[Marks]:
-    """One object for each box, with the points nearest to it; without a box all points mark one object.
+    """Return the marks of each object: one for each box, with the points nearest to it; without a box all points mark
+    one object.
 
     ValueError for no mark at all.
     """

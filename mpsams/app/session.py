@@ -93,20 +93,20 @@ class Session:
         return None if self.view is None else self.view.project
 
     def require_views(self) -> ReaderViews:
-        """The readers of the project. An error for the user without one."""
+        """Return the readers of the project; show the user an error without one."""
         if self.views is None:
             raise user_error(NO_PROJECT)
         return self.views
 
     def require_view(self) -> ReaderView:
-        """As ``view``. An error for the user without a project."""
+        """Return ``view``; show the user an error without a project."""
         view = self.view
         if view is None:
             raise user_error(NO_PROJECT)
         return view
 
     def require_project(self) -> Project:
-        """As ``project``. An error for the user without one."""
+        """Return ``project``; show the user an error without one."""
         return self.require_view().project
 
     @functools.cached_property

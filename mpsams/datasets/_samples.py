@@ -88,7 +88,7 @@ class Dataset:
         return (self.read(case) for case in self.cases)
 
     def select(self, cases: Sequence[str]) -> Dataset:
-        """The same data set with only these cases, in this order. ValueError names what is absent."""
+        """Return the data set with only these cases, in this order. ValueError names the first case that is absent."""
         group = dict(zip(self.cases, self.groups, strict=True))
         absent = [case for case in cases if case not in group]
         if absent:
@@ -99,7 +99,9 @@ class Dataset:
         return replace(self, cases=tuple(cases), groups=tuple(group[case] for case in cases))
 
     def of(self, groups: Sequence[str]) -> Dataset:
-        """The same data set with only these patients, in this order. ValueError names who is absent."""
+        """Return the data set with only the cases of these patients, in this order. ValueError names a patient who is
+        absent.
+        """
         members = members_of(self.groups)
         return self.select([self.cases[i] for group in groups for i in pick(members, group, self.name)])
 

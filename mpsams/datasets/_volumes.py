@@ -226,7 +226,7 @@ def truth(path: Path, image: Scan, codes: Codes | None) -> LesionMask:
 
 
 def open_scan(path: Path, modality: str | None = None) -> Scan:
-    """A file, or a folder with a DICOM series. ValueError names it when it cannot be read."""
+    """Open a file, or a folder with a DICOM series. ValueError names it when it cannot be read."""
     try:
         return _read(path, modality)
     except UnreadableImage as error:
@@ -261,7 +261,7 @@ def grid(path: Path, may_be_4d: bool = False) -> FileGrid:
 
 
 def _read(path: Path, modality: str | None) -> Scan:
-    """See ``open_scan``. UnreadableImage when it cannot be read."""
+    """Read a file, or a folder with a DICOM series, as ``open_scan``. UnreadableImage when it cannot be read."""
     return nifti.read(path, modality) if is_nifti(path) else imaging.read(_files_of(path), modality)
 
 

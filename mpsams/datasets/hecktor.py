@@ -66,7 +66,7 @@ def files_by_name(files: dict[str, Path], ending: str) -> list[str]:
 
 
 def pair(images: dict[str, Path], image: str, masks: dict[str, Path], mask: str, folder: Path) -> tuple[Path, Path]:
-    """Both files of a case. ValueError when there is no mask."""
+    """Return the paths of a case's image and mask. ValueError when there is no mask."""
     if mask not in masks:
         raise ValueError(
             f"{images[image].parent / image} has no mask: expected {folder / mask}.nii.gz; layout: {LAYOUT}"

@@ -72,7 +72,9 @@ class Scan:
         return geometry.radiological_view(self.voxels_xyz, self.affine, plane)
 
     def slice(self, index: int, plane: str = "axial") -> np.ndarray:
-        """One slice in values: float32 (H, W), ``background`` where there is none. ValueError for an index outside."""
+        """Return one slice as values: float32 (H, W), ``background`` where there is none. ValueError for an index
+        outside.
+        """
         slices = self.shown(plane)
         if not 0 <= index < len(slices):
             raise ValueError(f"slice {index} does not exist; the {plane} slices are 0 to {len(slices) - 1}")

@@ -124,7 +124,7 @@ def _axes(affine: np.ndarray | None, plane: str) -> tuple[tuple[int, ...], tuple
 
 
 def _orientation(affine: np.ndarray) -> tuple[list[int], list[int]]:
-    """For each voxel axis the closest world axis, and +1 or -1 for the direction along it."""
+    """Return the closest world axis of each voxel axis, and +1 or -1 for the direction along it."""
     if np.array_equal(affine, _PIXELS):  # so that a picture needs no nibabel
         return [0, 1, 2], [-1, -1, 1]
     from nibabel.orientations import io_orientation

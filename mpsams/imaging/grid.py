@@ -67,8 +67,8 @@ def _differs(scan: Scan, image: Scan) -> bool:
 
 
 def _turn(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...], other_shape: tuple[int, ...]) -> tuple | None:
-    """For each axis of the other grid, which of this one's runs along it and whether backwards; None if no turn makes
-    them one.
+    """Return for each axis of the other grid the axis of this one that runs along it, and True if it runs backwards;
+    None if no turn makes the grids one.
     """
     between = np.linalg.inv(other) @ affine  # from voxels of this grid to voxels of the other
     axes = tuple(int(axis) for axis in np.abs(between[:3, :3]).argmax(axis=1))
@@ -83,7 +83,7 @@ def _turn(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...], other_s
 
 
 def _refusal(scan: Scan, image: Scan, name: str) -> str:
-    """In which of size, spacing, orientation and position two grids differ, as a sentence."""
+    """Return a sentence on the differences of two grids in size, spacing, orientation and position."""
     theirs, ours = scan.voxels_xyz.shape, image.voxels_xyz.shape
     affine, wanted = scan.affine, image.affine
     if sorted(theirs) != sorted(ours) or affine is None or wanted is None:

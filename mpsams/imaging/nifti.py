@@ -97,7 +97,7 @@ def _map_voxels(path: Path, image: Path | None) -> tuple[Any, np.ndarray]:
 
 
 def _scan(header: Any, voxels_cxyzv: np.ndarray, choice: int, modality: str | None) -> Scan:
-    """One of a file's volumes."""
+    """Return one of a file's volumes as a Scan."""
     voxels_cxyz, volumes = voxels_cxyzv[..., choice], voxels_cxyzv.shape[-1]
     rgb = len(voxels_cxyz) == 3
     voxels_xyz = _luminance(voxels_cxyz) if rgb else voxels_cxyz[0]
@@ -119,8 +119,8 @@ def _scan(header: Any, voxels_cxyzv: np.ndarray, choice: int, modality: str | No
 
 
 def write_mask(scan: Scan, mask_xyz: np.ndarray) -> bytes:
-    """A .nii.gz of an (X, Y, Z) mask on the scan's own grid, uint8: of a bool one lesion 1, else 0; of a label map,
-    uint8, its values; equal masks, equal bytes.
+    """Write an (X, Y, Z) mask on the scan's own grid as the bytes of a .nii.gz, uint8: of a bool mask lesion 1, else 0;
+    of a label map, uint8, its values. Equal masks give equal bytes.
 
     A NIfTI source's geometry is kept bit by bit, together with its version and byte order; of the rest of its header
     nothing. Any other scan gets a new header with its affine as sform, code 1 (scanner), and as qform too unless it is
@@ -149,7 +149,7 @@ def _stream(file: BinaryIO) -> BinaryIO:
 
 
 def _copy_voxels(path: Path, store: BinaryIO) -> tuple:
-    """Voxels from a file into another, header left out; the header as it is, and the layout."""
+    """Copy the voxels of a file, without its header, into another file; return the header as it is and the layout."""
     try:
         with open(path, "rb") as file:
             stream = _stream(file)
@@ -165,7 +165,9 @@ def _copy_voxels(path: Path, store: BinaryIO) -> tuple:
 
 
 def _copy_pair(path: Path, image: Path, store: BinaryIO) -> tuple:
-    """As ``_copy_voxels``, of a header and a file of voxels."""
+    """Copy the voxels of a pair of a header file and a voxel file, as ``_copy_voxels``; return the header and the
+    layout.
+    """
     try:
         with open(path, "rb") as file:
             header = parse(_stream(file).read(540))
@@ -214,7 +216,9 @@ def _luminance(voxels_cxyz: np.ndarray) -> np.ndarray:
 
 
 def _mask_header(scan: Scan):
-    """See ``write_mask``. What is copied from a source are fields that hold numbers, one by one."""
+    """Return the header of the file that ``write_mask`` writes; only numeric fields are copied from a source, one by
+    one.
+    """
     from nibabel import Nifti1Header
 
     if isinstance(scan.source, Nifti1Header):  # or its child, NIfTI-2

@@ -20,7 +20,7 @@ _DICOM_FOLDER = b"1.2.840.10008.1.3.10"  # the kind of DICOM file that lists oth
 
 
 def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
-    """See ``imaging.read``. A picture is an ultrasound unless stated.
+    """Read files as ``imaging.read`` does; a picture is an ultrasound unless stated otherwise.
 
     With DICOM among several files these are opened together and the others left out; of several others, ``choice``
     picks one. What was left out is counted in the notes.
@@ -71,7 +71,7 @@ def _halves(files: list[Path], unknown: list[Path]) -> dict[Path, Path]:
 
 
 def _one_of(files: list[Path], modality: str | None, choice: int, halves: dict[Path, Path]) -> Scan:
-    """One of some pictures and NIfTI files. Where there is one alone, its own volumes are the choices."""
+    """Open one of several pictures and NIfTI files; of a single file its own volumes are the choices."""
     if len(files) == 1:
         return _open(files[0], modality, choice, halves.get(files[0]))
     if choice not in range(len(files)):

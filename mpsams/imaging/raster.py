@@ -170,7 +170,7 @@ def _decode(data: bytes, channels: Callable[[Image.Image, int], Any]) -> tuple[_
 
 
 def _refuse_size(width: int, height: int, tile: int) -> None:
-    """Refuse before decoding. `tile`: area of a TIFF tile, which a lying header makes larger than the image."""
+    """Refuse a picture by its size. tile: area of a TIFF tile, which a false header makes larger than the image."""
     if tile > MAX_PIXELS:
         raise UnreadableImage(f"The image is in tiles of far too many pixels; {_SIZES}.")
     long, short = max(width, height), min(width, height)

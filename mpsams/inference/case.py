@@ -92,7 +92,7 @@ class Case:
 
     @property
     def modality(self) -> str:
-        """One of MODALITIES."""
+        """The modality of the scan, one of MODALITIES."""
         return self.scan.modality
 
     @property
@@ -150,7 +150,7 @@ class Case:
 
     @property
     def image_11ss(self) -> Tensor:
-        """The grid image."""
+        """The grid image, (1, 1, S, S)."""
         return self.study.image_11ss
 
     @property
@@ -205,7 +205,7 @@ class Case:
 
     @cached_property
     def _part_border(self) -> tuple[str, str, tuple[int, int]]:
-        """As ``_border``, of the part that networks look at."""
+        """The border of the true lesion, as ``_border``, in the part that networks look at."""
         return _border_of(None if self.truth_hw is None else transforms.crop(self.truth_hw, self.box))
 
 
@@ -247,7 +247,7 @@ def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
 
 
 def set_modality(case: Case, modality: str, options: dict) -> Case:
-    """The same scan taken for another modality. ValueError when there is no such modality."""
+    """Return the case with its scan taken for another modality. ValueError when there is no such modality."""
     if modality not in MODALITIES:
         raise ValueError(f"modality {modality!r}; allowed are {', '.join(MODALITIES)}")
     scan = replace(case.scan, modality=modality)
@@ -263,7 +263,7 @@ def _with_origin(drawn: Case, case: Case) -> Case:
 
 
 def set_window(case: Case, display_span: Span) -> Case:
-    """The same slice with other values shown as black and white; what networks see stays.
+    """Return the case with other values shown as black and white; what networks see stays the same.
 
     ValueError for an empty span.
     """
@@ -273,13 +273,13 @@ def set_window(case: Case, display_span: Span) -> Case:
 
 
 def recluster(case: Case, options: dict) -> Case:
-    """The same image clustered in another way or with its orders drawn from another seed."""
+    """Return the case clustered in another way, or with its orders drawn from another seed."""
     study = shared.study(case.image_11ss, **options)
     return measure_agreement(replace(case, study=study, seed=options["seed"], selector=options["selector"]))
 
 
 def set_truth(case: Case, file: Path | None) -> Case:
-    """The same case with an uploaded truth mask, or without one. UnreadableImage when it does not fit.
+    """Return the case with an uploaded truth mask, or without one. UnreadableImage when the mask does not fit.
 
     Values and grids are taken as everywhere (``imaging.mask_files``); a DICOM-SEG has to refer to the scan's images.
     """

@@ -152,11 +152,11 @@ class Thresholds:
     own: Mapping[str, float] = field(default_factory=dict)
 
     def on(self, case: Case) -> Mapping[str, float]:
-        """Those that were set on the image of a case."""
+        """Return the thresholds that were set on the image of a case."""
         return self.own if self.image == image_key(case) else {}
 
     def change(self, case: Case, names: Iterable[str], threshold: float) -> Thresholds:
-        """With another threshold for some networks. ValueError where it is not between 0 and 1."""
+        """Return thresholds with another one for some networks. ValueError unless it lies between 0 and 1."""
         if not 0 < threshold < 1:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
         return Thresholds(image_key(case), {**self.on(case), **dict.fromkeys(names, threshold)})
@@ -184,7 +184,7 @@ class SliceComparison:
 
     @property
     def case(self) -> Case:
-        """The slice."""
+        """The case whose slice is compared."""
         return self.predictions.case
 
     @cached_property

@@ -52,8 +52,8 @@ def titles_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def choose_networks(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Of the networks there are, those that are wanted; when none of them is, the assistant and those with 10% of the
-    labels, or all.
+    """Return the networks that are there and wanted; when none of them is wanted, the assistant and those with 10% of
+    the labels, or else all.
     """
     usual = [name for name in there if parse_name(name)[2] == DEFAULT or is_assistant(name)]
     return [name for name in there if name in wanted] or usual or list(there)

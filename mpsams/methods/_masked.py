@@ -52,7 +52,7 @@ def fill_hidden(images_b1hw: Tensor, hidden_b1hw: Tensor, predicted_b1hw: Tensor
 
 
 def pictures(images_b1hw: Tensor, hidden_b1hw: Tensor, filled: Tensor) -> dict[str, Tensor]:
-    """Four pictures: the image, its visible part, the image with hidden pixels filled in, and the error there."""
+    """Return four pictures: the image, its visible part, the image with hidden pixels filled in, the error there."""
     return {
         "image": images_b1hw,
         "visible": images_b1hw.masked_fill(hidden_b1hw, 0.5),

@@ -33,7 +33,7 @@ def embed(encoder: Encoder, x_b1hw: Tensor) -> Tensor:
 
 
 def view(batch: Batch, options: views.ViewOptions, side: int | None = None) -> Tensor:
-    """One random view of each image in [0, 1], as large as the image or of that side."""
+    """Draw one random view of each image in [0, 1], as large as the image or with the side that is given."""
     drawn = views.draw(len(batch.images_b1hw), options, batch.generator)
     return views.apply(batch.images_b1hw, drawn, side or batch.images_b1hw.shape[-1])
 

@@ -66,7 +66,7 @@ class MAE(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """See ``_masked.pictures``; each patch's own mean and deviation are given back to it."""
+        """Return the pictures of ``_masked.pictures``; each patch's own mean and deviation are given back to it."""
         hidden_b1hw = _masked.hide(batch, self.config.patch, self.config.ratio)
         x_b1hw = transforms.standardise(batch.images_b1hw)
         mean, deviation = patches.moments(x_b1hw, self.config.patch)

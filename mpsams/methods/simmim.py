@@ -63,7 +63,7 @@ class SimMIM(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """See ``_masked.pictures``."""
+        """Return the pictures of ``_masked.pictures``."""
         hidden_b1hw = _masked.hide(batch, self.config.patch, self.config.ratio)
         predicted = self.predict(transforms.standardise(batch.images_b1hw), hidden_b1hw)
         return _masked.pictures(

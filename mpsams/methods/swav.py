@@ -129,7 +129,8 @@ class SwAV(_views.Contrastive):
         return torch.stack([-(code_bk * each).sum(dim=1).mean() for each in log_bk]).mean()
 
     def refuse_collapse(self, state: dict[str, float], epoch: float) -> None:
-        """Also when all views are assigned to all prototypes alike.
+        """Raise FloatingPointError when the representation has collapsed, or when all views are assigned to all
+        prototypes alike.
 
         A loss of ln K alone is no sign: sharp predictions that are still wrong have it too.
         """

@@ -101,7 +101,7 @@ def comparison(
 
 
 def _draw_row(row: Row, axes: Sequence[Axes], columns: Sequence[str], known: bool, split: bool):
-    """One case into its cells; returns the heat map for the colour bar, None without one."""
+    """Draw one case into its cells; return the heat map for the colour bar, None without one."""
     _show(axes[0], row.image_hw)
     if row.truth_hw is not None:
         _show(axes[1], row.image_hw, row.truth_hw)

@@ -39,7 +39,7 @@ class Panel:
 
 
 def handout(title: str, lines: Sequence[str], panels: Sequence[Panel], source: str, link: str) -> Figure:
-    """The page.
+    """Draw the page.
 
     lines: below the title. source: at the foot, as is the link, which a click in a PDF follows; "" is none.
 

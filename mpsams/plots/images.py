@@ -194,7 +194,9 @@ def use_image(name: str, size_hw: tuple[float, float]) -> str:
 
 
 def svg(description: str, size_hw: tuple[float, float], layers: Sequence[str], extra: str = "") -> str:
-    """One picture of layers, lowest first; ``description`` is what a screen reader reads, ``extra`` more attributes."""
+    """Return one picture of layers, the lowest first, as SVG. description: read by screen readers. extra: more
+    attributes.
+    """
     role = "" if "role=" in extra else 'role="img" '
     return (
         f'<svg {role}aria-label="{escape(description)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}"'

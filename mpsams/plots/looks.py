@@ -91,14 +91,14 @@ def as_bytes(figure: Figure, suffix: str) -> bytes:
 
 
 def fix_layout(figure: Figure) -> Figure:
-    """With its layout found once and for all, so that every file of it looks the same."""
+    """Compute the layout of a figure once and keep it, so that all its files look the same; return the figure."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
 def head(ax: Axes, title: str, y: str, x: str = "epoch") -> None:
-    """Words around a panel."""
+    """Write the title and the names of the axes around a panel."""
     ax.set_title(title, fontsize=NORMAL, color=INK, loc="left", pad=3)
     ax.set_xlabel(x, fontsize=SMALL, color=INK, labelpad=1.5)
     ax.set_ylabel(y, fontsize=SMALL, color=INK, labelpad=1.5)
@@ -106,7 +106,7 @@ def head(ax: Axes, title: str, y: str, x: str = "epoch") -> None:
 
 
 def plain(ax: Axes) -> None:
-    """Two thin axes, faint level lines, small numbers."""
+    """Leave a panel two thin axes, faint level lines and small numbers."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set(color=INK, linewidth=0.6)
     ax.tick_params(labelsize=SMALL, labelcolor=INK, color=INK, width=0.6, length=2.5)

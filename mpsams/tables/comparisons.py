@@ -69,8 +69,8 @@ def compare(
     method: str = "mps_ams",
     measure: str = "dsc",
 ) -> tuple[Comparison, ...]:
-    """One method against each other method of a table, at each of its label shares; p-values corrected over all of
-    them.
+    """Compare one method with each other method of a table, at each of its label shares; p-values are corrected over
+    all comparisons.
     """
     methods = choose("table", name, TABLES)
     choose("averaging", averaging, AVERAGED)

@@ -57,7 +57,7 @@ class Estimate:
 
     @property
     def error(self):
-        """Standard error."""
+        """The standard error; None without any part."""
         return np.sqrt(sum(variance for variance, _ in self.parts)) if self.parts else None
 
     @property

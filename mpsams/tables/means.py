@@ -115,12 +115,12 @@ class Table:
 
     @property
     def labels(self) -> tuple[float, ...]:
-        """Label shares, rising."""
+        """The label shares, in rising order."""
         return tuple(dict.fromkeys(line.labels for line in self.rows))
 
     @property
     def title(self) -> str:
-        """In words."""
+        """The title of the table in words."""
         return f"{NAMED[self.name].partition(':')[0]}, {self.data}, recipe “{self.recipe}”, {AVERAGED[self.averaging]}"
 
 

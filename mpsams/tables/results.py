@@ -133,8 +133,8 @@ def plans(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
 
 
 def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per: str = "image") -> Results:
-    """One or several files of train.reproduce as one set of results; a run that was recorded twice counts once, the
-    first. A run with the recipe "teacher" counts as the method METHOD+teacher with the recipe "strong", so that a
+    """Read one or several files of train.reproduce as one set of results; of a run that was recorded twice the first
+    counts. A run with the recipe "teacher" counts as the method METHOD+teacher with the recipe "strong", so that a
     table can compare it with its start.
 
     plan: only rows of that plan. per: "image", or "volume" where volumes were measured. ValueError names file and line

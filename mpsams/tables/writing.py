@@ -23,7 +23,7 @@ MARKS = {effects.PRETRAININGS: "†", effects.DRAW: "‡", effects.NETWORKS: "§
 
 
 def format_signed(value: float | None, digits: int = 3) -> str:
-    """With a real minus sign; a dash for None."""
+    """Return a number with its sign, with a real minus sign; a dash for None."""
     if value is None:
         return DASH
     text = f"{value:+.{digits}f}"
@@ -31,7 +31,7 @@ def format_signed(value: float | None, digits: int = 3) -> str:
 
 
 def markdown(t: Table) -> str:
-    """A table for GitHub, the best of each column at each label share in bold, and a line on the runs behind it."""
+    """Return a table for GitHub, the best of each column at each label share in bold, and a line on its runs."""
     if not t.rows:
         return f"No run of its methods with recipe “{t.recipe}” yet.\n"
     paper = _has_paper(t)
@@ -52,7 +52,7 @@ def markdown(t: Table) -> str:
 
 
 def latex(t: Table) -> str:
-    """The same as a booktabs tabular, with a comment on what it is; sd and interval are set smaller."""
+    """Return a table as a booktabs tabular, with a comment on what it is; sd and interval are set smaller."""
     paper = _has_paper(t)
     of_measure = "r@{\\,}lr" if paper else "r@{\\,}l"
     spans = [f"\\multicolumn{{{3 if paper else 2}}}{{c}}{{{HEADS[m]}}}" for m in MEASURES] + [

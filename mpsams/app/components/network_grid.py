@@ -33,7 +33,9 @@ MEANING = {"dsc": "overlap with the truth", "ppv": "of the outlined is lesion", 
 
 
 def verdict(compared: SliceComparison) -> str:
-    """In words: how much is called lesion by all, by some, by none, and who fits the truth."""
+    """Return sentences on how much is called lesion by all, by some and by no network, and on which one fits the truth;
+    "" without one.
+    """
     count, titles, waiting = len(compared.peers), compared.predictions.titles, compared.predictions.waiting
     if not count:
         return ""
@@ -136,7 +138,7 @@ def cells(compared: SliceComparison, order: str = "paper") -> str:
 
 
 def cell(compared: SliceComparison, which: str, truth: str) -> str:
-    """One small picture with its numbers; truth: its outline as SVG."""
+    """Return one small picture with its numbers, as HTML. truth: the outline of the truth, as SVG."""
     title = name_of(compared, which)
     if which == "truth":
         numbers = [f"area {html.percent(truth_of(compared).mean(), 1)}"]
@@ -186,7 +188,7 @@ def bars(compared: SliceComparison, order: str = "paper") -> str:
 
 
 def name_of(compared: SliceComparison, which: str) -> str:
-    """A picture's title."""
+    """Return the title of a picture."""
     return {"truth": "True lesion", "dispute": "Where they differ"}.get(which) or compared.predictions.titles[which]
 
 

@@ -84,7 +84,7 @@ def input_pictures(case: Case, epoch: float, hidden_1l: Tensor) -> str:
 
 
 def network_column(case: Case, ending: str, result: ReconstructionImages) -> str:
-    """One network's filling and error."""
+    """Return the pictures of one network's filling and error, as HTML."""
     title, description = ROWS[ending]
     before, after = images.use_image(HELD, SIZE), images.raster(result.filled, SIZE)
     layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)

@@ -46,7 +46,9 @@ def scale(results: Results) -> str:
 
 
 def table(found: Table, measure: str) -> str:
-    """One measure of a table: mean ± sd, 95% interval drawn and written, the paper's number, false alarms, runs."""
+    """Return a table of one measure, as HTML: mean ± sd, 95% interval drawn and written, the paper's number, false
+    alarms, runs.
+    """
     if not found.rows:
         return html.note(f"No run of these methods with recipe “{escape(found.recipe)}” yet.", "warning")
     cells = [line.cells[measure] for line in found.rows]

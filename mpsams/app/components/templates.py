@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @cache
 def environment() -> Environment:
-    """The templates. A name that a template does not know is an error."""
+    """Return the environment of the templates, in which a name that a template does not know is an error."""
     return Environment(
         loader=PackageLoader("mpsams.app"),
         autoescape=True,

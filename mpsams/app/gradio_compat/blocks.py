@@ -66,7 +66,8 @@ class GuardedBlocks(gr.Blocks):
         self.held |= {state._id for state in states}
 
     def queue(self) -> gr.Blocks:
-        """As gradio's, but visitors take turns, and only what one visitor has waiting lets that visitor be refused.
+        """Replace gradio's queue by one in which visitors take turns; a visitor is refused only for requests of their
+        own that wait.
 
         gradio's makes an application once more, which takes a tenth of a second (6.31).
         """
@@ -154,8 +155,8 @@ class GuardedBlocks(gr.Blocks):
     async def process_api(
         self, block_fn, inputs, *args, session_hash: str | None = None, event_id: str | None = None, **kwargs
     ):
-        """As gradio's, but an unexpected error becomes a sentence, and its message, which may quote a file, is not
-        logged.
+        """Answer a request as gradio does, but turn an unexpected error into a sentence, and do not log its message,
+        which may quote a file.
         """
 
         async def answer():

@@ -51,7 +51,7 @@ class FairQueue(Queue):
         ]
 
     def usage(self) -> dict[str, dict[str, int]]:
-        """Return ``Turns.usage``."""
+        """Return how many requests of each lane are worked on, wait, were done and were refused, as ``Turns.usage``."""
         return self.turns.usage(self.waiting())
 
     def cost_of(self, event_id: str | None) -> tuple[int, int] | None:

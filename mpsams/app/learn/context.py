@@ -40,7 +40,7 @@ class LessonContext:
 
     @cached_property
     def study(self) -> Study:
-        """Of the case; with the clusters swapped when the walk says so."""
+        """The study of the case, with the clusters swapped when the walk says so."""
         if not self.state.swap:
             return self.case.study
         found, order = lesson.swap_clusters(self.case.study.clusters, self.case.seed)
@@ -48,7 +48,7 @@ class LessonContext:
 
     @property
     def image_11ss(self) -> Tensor:
-        """The grid image."""
+        """The grid image of the case, (1, 1, S, S)."""
         return self.case.image_11ss
 
     @property
@@ -76,7 +76,7 @@ class LessonContext:
 
     @cached_property
     def similarity_l(self) -> Tensor:
-        """Of every patch with the one that is asked about."""
+        """The similarity of every patch to the one that is asked about, (L,)."""
         options = {key: value for key, value in self.clustering_options.items() if key != "selector"}
         return lesson.scaled_similarity(self.image_11ss, **options)[self.patch]
 
@@ -109,7 +109,7 @@ class LessonContext:
         return self.hidden_patches(self.state.way)
 
     def order(self, way: str) -> list[int]:
-        """The patches as they get hidden, first one first."""
+        """Return the patches in the order in which a way hides them."""
         return (self.study.random_1l if way == "random" else self.study.lesion_first_1l)[0].tolist()
 
     @cached_property
@@ -123,7 +123,7 @@ class LessonContext:
 
     @cached_property
     def agreement(self) -> Agreement | None:
-        """Of the clusters, swapped or not, with the truth."""
+        """The agreement of the clusters, swapped or not, with the truth; None without a truth."""
         truth_11ss = self.case.truth_11ss
         return None if truth_11ss is None else inference.agreement(self.study, truth_11ss)
 
@@ -147,8 +147,8 @@ class LessonContext:
 
     @cached_property
     def compared(self) -> SliceComparison | None:
-        """The network begun from the pretraining, the one begun from nothing and the assistant; None when none of the
-        first two is there.
+        """The slice as outlined by the network begun from the pretraining, the one begun from nothing and the
+        assistant; None when none of the first two is there.
         """
         there = self.registry.segmenters(self.case.modality)
         wanted = [name for name in there if parse_name(name)[1] in COMPARED and parse_name(name)[2] == DEFAULT]

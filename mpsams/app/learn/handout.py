@@ -50,7 +50,8 @@ def is_page(address: object) -> TypeGuard[str]:
 
 
 def draw(context: LessonContext, page: str, is_sample: bool) -> bytes:
-    """The handout as a PDF.
+    """Draw the handout, as a PDF. page: address of the page; with a sample, the link restores the lesson as it is on
+    screen.
 
     page: address of the page; with a sample, the link restores the lesson as it is on screen.
     """
@@ -83,7 +84,7 @@ def _heat_of_patches(context: LessonContext, values_l: Tensor) -> np.ndarray:
 
 
 def _clustering(context: LessonContext) -> list[Panel]:
-    """Steps 1 to 4."""
+    """Return the panels of steps 1 to 4."""
     study, length, n = context.study, context.study.length, context.columns
     picked_1l = torch.zeros(1, length, dtype=torch.bool)
     picked_1l[0, context.patch] = True
@@ -133,7 +134,7 @@ def _clustering(context: LessonContext) -> list[Panel]:
 
 
 def _masking(context: LessonContext) -> list[Panel]:
-    """Steps 5 to 7."""
+    """Return the panels of steps 5 to 7."""
     study, length, at = context.study, context.study.length, context.masked
     ranks_l = torch.tensor(lesson.hiding_ranks(study.lesion_first_1l))
     epochs = range(1, schedule.HORIZON + 1)
@@ -168,7 +169,7 @@ def _masking(context: LessonContext) -> list[Panel]:
 
 
 def _networks(context: LessonContext) -> list[Panel]:
-    """Steps 8 to 10."""
+    """Return the panels of steps 8 to 10."""
     at, known, text = (
         context.masked,
         context.case.has_lesion,
@@ -202,7 +203,7 @@ def _networks(context: LessonContext) -> list[Panel]:
 
 
 def _transfer(context: LessonContext) -> Panel:
-    """Step 10."""
+    """Return the panel of step 10, the outlines of the networks."""
     compared = context.compared
     if compared is None:
         return Panel(

@@ -69,7 +69,7 @@ def two_means_rounds(image_11ss: Tensor, rows_1ll: Tensor, patch: int) -> list[T
 
 
 def swap_clusters(found: Clusters, seed: int) -> tuple[Clusters, Tensor]:
-    """The same two clusters with the other one called lesion, and the order (1, L) in which patches then get hidden."""
+    """Return the clusters with the other one called lesion, and the order (1, L) in which patches then get hidden."""
     lesion_1l = ~found.lesion_bl
     return replace(found, lesion_bl=lesion_1l), masking.order(lesion_1l, torch.Generator().manual_seed(seed))
 
@@ -80,7 +80,7 @@ def hiding_ranks(order_1l: Tensor) -> list[int]:
 
 
 def centre_proximity(length: int) -> Tensor:
-    """Minus the distance of each patch from the centre of a square image, in patches: float (L,).
+    """Return the negative distance of each patch from the centre of a square image, in patches: float (L,).
 
     ValueError when L is no square number.
     """

@@ -88,7 +88,7 @@ def question(quiz: Quiz, of: Round, hidden: int) -> list[str]:
 
 
 def tries(quiz: Quiz, is_over: bool) -> str:
-    """The buttons."""
+    """Return the buttons below the picture, as HTML: to reveal the lesion, or to go on to another image."""
     if is_over:
         return (
             '<h4>Go on</h4><p>The next image is another one, and more of it is hidden.</p><button type="button"'
@@ -102,7 +102,7 @@ def tries(quiz: Quiz, is_over: bool) -> str:
 
 
 def score(quiz: Quiz) -> str:
-    """The running score."""
+    """Return a table of the score so far, as HTML; "" before the first round is done."""
     if not quiz.done:
         return ""
     most = PICKS * quiz.done

@@ -45,7 +45,7 @@ def true_lesion(context: LessonContext) -> list[tuple[str, str]]:
 
 
 def cut(context: LessonContext) -> StepPage:
-    """Step 1."""
+    """Return the page of step 1: the image is cut into patches."""
     study, bright = context.study, lesson.patch_means(context.image_11ss, context.study.patch)
     side = study.patch
     return StepPage(
@@ -111,7 +111,7 @@ SEES = {
 
 
 def similarity(context: LessonContext) -> StepPage:
-    """Step 2."""
+    """Return the page of step 2: how similar each patch is to the chosen one."""
     values_l = context.similarity_l
     others_l = torch.arange(len(values_l)) != context.patch
     most, least = lesson.top_patches(values_l, others_l, 1)[0], lesson.top_patches(-values_l, others_l, 1)[0]
@@ -139,7 +139,7 @@ def similarity(context: LessonContext) -> StepPage:
 
 
 def covariance(context: LessonContext) -> StepPage:
-    """Step 3."""
+    """Return the page of step 3: the matrices from the similarities to the covariance."""
     names, length = list(context.stages), context.study.length
     selector = context.clustering_options["selector"]
     descriptions = {
@@ -195,7 +195,7 @@ def choices(names: Mapping[str, str], chosen: str) -> str:
 
 
 def two_clusters(context: LessonContext) -> StepPage:
-    """Step 4."""
+    """Return the page of step 4: the patches are split into two clusters."""
     rounds, length = context.rounds, context.study.length
     a, last = int(rounds[context.round].sum()), len(rounds) - 1
     slide = slider("rounds", "Round of 2-means:", context.round, 0, last) if last > 0 else ""
@@ -260,7 +260,7 @@ def verdict(context: LessonContext) -> str:
 
 
 def order(context: LessonContext) -> StepPage:
-    """Step 5."""
+    """Return the page of step 5: the order in which patches are hidden."""
     way = "random" if context.state.way == "random" else "first"
     place = lesson.hiding_ranks(context.study.random_1l if way == "random" else context.study.lesion_first_1l)[
         context.patch
@@ -300,7 +300,7 @@ def order(context: LessonContext) -> StepPage:
 
 
 def ratio(context: LessonContext) -> StepPage:
-    """Step 6."""
+    """Return the page of step 6: the share of hidden patches grows over the epochs."""
     at, length, state = context.masked, context.study.length, context.state
     shares = {epoch: schedule.mask_ratio(epoch) for epoch in MARKS}
     marks = "".join(

@@ -20,7 +20,7 @@ BEGUN = {"mps_ams": "10% of labels", "scratch": "10% of labels", ASSIST: "all la
 
 
 def transfer(context: LessonContext) -> StepPage:
-    """Step 10."""
+    """Return the page of step 10: lesions are outlined with what was learnt."""
     title, compared = "Use what was learnt: outline lesions", context.compared
     ask = (
         (

@@ -49,7 +49,7 @@ def hidden_words(context: LessonContext) -> str:
 
 
 def hide(context: LessonContext) -> StepPage:
-    """Step 7."""
+    """Return the page of step 7: patches are hidden, by the method or by hand."""
     own = context.state.way == "own"
     how = (
         "Draw on the picture with the mouse or a finger. With the keyboard: Tab to the picture, move with the arrow"
@@ -94,7 +94,7 @@ def hide(context: LessonContext) -> StepPage:
 
 
 def reconstruct(context: LessonContext) -> StepPage:
-    """Step 8."""
+    """Return the page of step 8: a network fills in the hidden patches."""
     title = "Fill in what is hidden"
     tries = (
         f"<h4>Try it</h4>{ways(context)}<p>Choose “Your own” and go back a step to draw: hide the lesion only, or"
@@ -171,7 +171,7 @@ def filling_pictures(context: LessonContext, given_11ss: Tensor, result: Reconst
 
 
 def compare(context: LessonContext) -> StepPage:
-    """Step 9."""
+    """Return the page of step 9: hiding lesion first is compared with hiding at random."""
     at, length, truth_1l = context.masked, context.study.length, context.truth_1l
     shows = {"first": "Lesion first <em>MPS</em>", "random": "At random <em>as MAE does</em>"}
     duo = html.row(

@@ -12,7 +12,9 @@ STARTED = time.time()
 
 
 def render(budget: Mapping, requests: Mapping[str, Mapping[str, int]], shared: Mapping[str, int]) -> str:
-    """Return the text. budget, requests, shared: as /healthz states them ("budget", "requests", "shared_results")."""
+    """Return all metrics as text. budget, requests, shared: as in the answer of /healthz ("budget", "requests",
+    "shared_results").
+    """
     found = [
         _metric(
             "requests_running",
@@ -74,6 +76,6 @@ def resident() -> int:
 
 
 def _metric(name: str, kind: str, text: str, values: Mapping[str, float]) -> str:
-    """One metric with its values by their labels; "" is no label."""
+    """Return the lines of one metric. values: by label, "" for a value without one."""
     lines = (f"{PREFIX}{name}{'{' + labels + '}' if labels else ''} {value}\n" for labels, value in values.items())
     return f"# HELP {PREFIX}{name} {text}\n# TYPE {PREFIX}{name} {kind}\n{''.join(lines)}"

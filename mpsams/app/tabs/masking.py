@@ -137,7 +137,9 @@ def endpoints(registry: ModelRegistry) -> None:
 
 
 def covariance(registry: ModelRegistry, modality: str) -> torch.Tensor | None:
-    """Of the patches of the training images, when the MPS-AMS checkpoint of this modality carries it."""
+    """Return the covariance of the patches of the training images; None unless the MPS-AMS checkpoint of this modality
+    carries it.
+    """
     name = registry.find("-mps_ams-pretrain", modality)
     return None if name is None else registry.network(name).patch_covariance
 

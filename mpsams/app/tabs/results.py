@@ -32,7 +32,7 @@ to files."""
 
 
 def rivals() -> str:
-    """In what the rivals differ here from their papers, as HTML that opens on request."""
+    """Return the differences of the rivals here from their papers, as HTML that opens on request."""
     rows = (
         f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(difference)}</li>"
         for name, difference in methods.deviations().items()

@@ -41,7 +41,7 @@ def t1(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slices(seed: int, grid: PixelGrid, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """As ``t1``, on any grid: (S, H, W) float32 and bool.
+    """Draw the slices of a brain and its tumour mask as ``t1``, on any grid: (S, H, W) float32 and bool.
 
     There is anatomy from 76 mm below the thalamus to the vertex.
     """

@@ -110,7 +110,7 @@ def _common_attributes(volume: Volume) -> dict:
 
 
 def _write_slice(volume: Volume, place: int, shared: dict, path: Path) -> None:
-    """One slice, ``place`` counted from the feet up."""
+    """Write one slice of a volume as a DICOM file. place: of the slice, counted from the feet up."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 

@@ -210,7 +210,9 @@ def ct(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slices(seed: int, grid: PixelGrid, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """As ``ct``, on any grid: (S, H, W) float32 and bool. There is anatomy from 112 mm below the jaw to 80 above."""
+    """Draw the slices of a neck and its tumour mask as ``ct``, on any grid: (S, H, W) float32 and bool. There is
+    anatomy from 112 mm below the jaw to 80 above.
+    """
     rng = generator(seed, 1)
     z, y, x = grid.coordinates()
     image = np.full(grid.shape, -1000, np.float32)

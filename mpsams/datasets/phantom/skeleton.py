@@ -109,7 +109,9 @@ def _jaw(z: float, y, x, rough) -> np.ndarray:
 
 
 def _teeth(grid: PixelGrid, image: np.ndarray, z: float, y, x) -> np.ndarray:
-    """Both rows, apart from height 20 to 24; the sockets of the upper ones, the hard palate."""
+    """Paint both rows of teeth, apart from height 20 to 24, the sockets of the upper ones or the hard palate; return
+    the distance from them.
+    """
     centre, tall, broad = _TEETH(z)
     row = np.maximum(np.abs(ellipse(y, x, (centre, 0), (tall, broad))), y + 34)
     if z > 28:

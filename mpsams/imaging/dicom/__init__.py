@@ -149,7 +149,9 @@ def _frames(files: Sequence[Path]) -> tuple[list[Frame], int, int]:
 
 
 def _modality(stack: FrameStack) -> str:
-    """As the file states it, else brightness for projections, colour and 8 bits, MR's free scale for other volumes."""
+    """Return the modality that the file states; else ultrasound (brightness) for projections, colour and 8 bits, mri
+    (free scale) for other volumes.
+    """
     image = stack.frames[0].image
     if image.colour:
         return "ultrasound"

@@ -67,7 +67,7 @@ class Elsewhere:
             self._child.communicate()
 
     def as_array(self, frame: bytes, **options: Any) -> tuple[np.ndarray, dict[str, str]]:
-        """As pydicom's ``Decoder.as_array``, with "syntax".
+        """Decode a frame as pydicom's ``Decoder.as_array`` does. options: its arguments, and "syntax".
 
         Raises UnreadableImage where that raises, crashes or lasts.
         """

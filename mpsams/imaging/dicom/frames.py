@@ -95,7 +95,7 @@ class Image:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of stored samples."""
+        """The type of stored samples."""
         return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
 
     @property

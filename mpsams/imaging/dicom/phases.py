@@ -98,7 +98,9 @@ def _by_count(numbers: np.ndarray, members: np.ndarray, places: np.ndarray) -> n
 
 
 def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribute], levels: int) -> FrameParts | None:
-    """See ``separate``; None where attributes leave two frames of a part at one place."""
+    """Split frames into parts as ``separate``; return None where the attributes leave two frames of a part at one
+    place.
+    """
     depth = _depth(members, places)
     if depth == 1:
         return FrameParts([members])

@@ -129,7 +129,7 @@ def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
 
 
 def _decimals(numbers: Iterable[float]) -> list[Any]:
-    """As DICOM writes them: at most 16 characters each."""
+    """Return numbers as DICOM's decimal strings, of at most 16 characters each."""
     from pydicom.valuerep import DSfloat
 
     return [DSfloat(float(number), auto_format=True) for number in numbers]
