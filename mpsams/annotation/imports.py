@@ -34,7 +34,7 @@ from mpsams.annotation.structure_matching import StructureMatcher
 from mpsams.annotation.upload import File
 from mpsams.imaging import Scan, UnreadableImage, mask_files, name_matching, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
-from mpsams.imaging.mask_values import LesionMask
+from mpsams.imaging.mask_values import JOINED, LesionMask
 from mpsams.imaging.overlaps import Overlap, Overlay
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
@@ -44,8 +44,9 @@ _OPENS = "masks may be PNG, JPEG, TIFF, NIfTI, DICOM-SEG or COCO JSON, also in a
 _BESIDE = (".txt", ".md", ".csv", ".yaml", ".yml", ".db", ".ini")  # files that lie beside masks and are none
 _CONTINUOUS = """a {} of its name has continuous greys, as an image and not a mask has, so it was left out; put masks
 into a folder masks, or write _mask after the image's name.""".replace("\n", " ")
-_JOINED = """The mask holds {} labels; every label above 0 is lesion. To import them as structures, define structures
-first, or put a dataset.json with their names beside the masks.""".replace("\n", " ")
+_JOINED = f"""{JOINED} To import them as structures, define structures first, or put a dataset.json with their names
+beside the masks.""".replace("\n", " ")
+_NO_NUMBER = "The mask's only value, {}, is the number of no structure here, so it was taken as {}."
 _TITLES = 5  # images named in one sentence
 
 
@@ -326,6 +327,9 @@ class _Upload:
         if len(present) > 1 and not named and not self.matcher.keeps_numbers:
             self.report.taken.append((self.titles[key], _JOINED.format(len(present))))
         table = self.matcher.table(present, named, is_named)
+        if not named and self.matcher.names and self.matcher.is_unknown_value(present) and present[0] > 1:
+            name = self.matcher.name_of(table[present[0]])
+            self.report.taken.append((self.titles[key], _NO_NUMBER.format(present[0], name)))
         self._note_overlaps(key, {Overlap(table[top], table[below], smaller) for top, below, smaller in overlaps})
         known = {name.casefold() for name in self.matcher.names}
         labels = set() if is_named else {name for name in names if name.casefold() not in known}
@@ -357,6 +361,7 @@ class _Upload:
         """The masks of a scan's files and the labels of their folders."""
         files, scan = self.named[key], self.scans[key]
         read: dict[str, tuple[np.ndarray, set[str]]] = {}
+        noted = len(self.report.taken)
         named_masks = [file for file in files if file.role == "mask"]
         by_class = [file for file in named_masks if not upload_layout.shows_instances(file.parts)]
         self.images += len(files) - len(named_masks) if named_masks else 0
@@ -384,6 +389,9 @@ class _Upload:
                         "several masks of its name differ, so none was taken; number those that belong together:"
                         " _mask_1, _mask_2.",
                     )
+                    del self.report.taken[noted:]
+                    if self.matcher is not None:
+                        self.matcher.drop_plans()
                     return []
                 read[stem] = mask
             except UnreadableImage as refusal:

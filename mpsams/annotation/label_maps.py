@@ -62,7 +62,7 @@ def combine(drawn: Iterable[Drawn], shape: tuple[int, ...]) -> np.ndarray:
     """Return a map of structures that are asked for one after the other.
 
     drawn: by rising labels a label, its bool mask, and how many drew each voxel, uint8; a voxel in several masks goes
-    to the structure that most drew there, of two alike to the smaller label.
+    to the structure that most drew there, with equal votes to the smaller label.
     """
     label_map, most = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     for label, mask, votes in drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,14 +64,14 @@ class StructureMatcher:
             )
         self._is_free = self._is_empty  # the names of an import take the place of the usual one
 
-    def table(self, present: Iterable[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
+    def table(self, present: Sequence[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
         """Return the label in the project for each label that is present in a map.
 
         names: of them, where they have any. is_named: True if the names are those of structures; else only those count
-        that the project has. UnreadableImage for more structures than a project may have. Undecided: see there.
+        that the project has. UnreadableImage for more structures than a project may have. Undecided where another mask
+        may still add the structure of a single value.
         """
-        listed = list(present)
-        names = {label: names.get(label, "") for label in listed}
+        names = {label: names.get(label, "") for label in present}
         if any(names.values()):  # what has none is no structure of the project by its number
             several = self._several()
             return {
@@ -80,14 +80,19 @@ class StructureMatcher:
             }
         if self.described:
             by_number = {one.label: one.name for one in self.described}
-            return {label: self._label(by_number.get(label, f"structure {label}"), label) for label in listed}
+            return {label: self._label(by_number.get(label, f"structure {label}"), label) for label in present}
         if not self._was_defined:
-            return {label: self._usual() for label in listed}
-        if len(listed) == 1 and listed[0] not in {one.label for one in self._known}:
+            return {label: self._usual() for label in present}
+        if self.is_unknown_value(present):
             if not self.is_complete:
                 raise Undecided
-            return {listed[0]: self._usual()}  # a binary mask with another value than 1
-        return {label: self._label("", label) for label in listed}
+            return {present[0]: self._usual()}  # a binary mask with another value than 1
+        return {label: self._label("", label) for label in present}
+
+    def is_unknown_value(self, present: Sequence[int]) -> bool:
+        """Return True if a map without names has a single label, which is no structure's, so that it is the first."""
+        has_numbers = self._was_defined and not self.described
+        return has_numbers and len(present) == 1 and present[0] not in {one.label for one in self._known}
 
     def define(self, map_xyz: np.ndarray, user: str) -> np.ndarray:
         """Add the new structures of the masks since ``drop_plans`` to the project, and those that the import describes;

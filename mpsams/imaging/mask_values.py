@@ -32,6 +32,7 @@ _SHARES = "The mask was taken as shares of 1; above one half is lesion."
 _NONE = "None of the mask's values is above one half (the highest is {:.3g}), so nothing is lesion."
 _SOFT = "The mask has soft edges; above half of its highest value, {:g}, is lesion."
 _ALL_LESION = "every label above 0 is lesion."
+JOINED = "The mask holds {} labels; " + _ALL_LESION
 _IMAGE = "Most of the mask's values lie between its lowest and its highest, as in an image rather than a mask."
 
 
@@ -140,7 +141,7 @@ def _labels(levels: Levels) -> tuple[str, ...]:
     """A note where there are several labels, for it might be that not all of them are lesions."""
     several = int((levels.values > 0).sum())
     count = "many" if levels.many else several
-    return (f"The mask holds {count} labels; {_ALL_LESION}",) * (several > 1)
+    return (JOINED.format(count),) * (several > 1)
 
 
 def _refuse_negative(levels: Levels) -> None:

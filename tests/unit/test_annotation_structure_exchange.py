@@ -283,8 +283,28 @@ def test_a_value_that_is_no_label_of_a_project_with_several_is_its_first_structu
     up = tmp_path / "up" / "masks"
     up.mkdir(parents=True)
     Image.fromarray((organ() > 0)[:, :, 0].T * np.uint8(7)).save(up / "picture 0.png")
-    assert transfer.take(filled, up, "anne").saved == [item.id]
+    found = transfer.take(filled, up, "anne")
+    note = "The mask's only value, 7, is the number of no structure here, so it was taken as liver."
+    assert found.saved == [item.id] and found.notes == [f"picture 0.png: {note}"]
     assert np.array_equal(filled.labels(item.id), organ() > 0) and len(structures.defined(filled)) == 3
+    Image.fromarray((organ() > 0)[:, :, 0].T * np.uint8(255)).save(up / "picture 0.png")
+    assert not transfer.take(filled, up, "anne").notes
+
+
+def test_masks_that_are_refused_add_no_structure_and_have_no_note(tmp_path):
+    with Project(tmp_path / "project") as project:
+        structures.define(project, ["liver", "tumour"])
+        item = project.add(picture(tmp_path))
+        for number, folder in enumerate(("a", "b")):  # of one stem, and different
+            map_xyz = organ()
+            map_xyz[number:4] = 7
+            map_xyz[40:] = 255  # not labelled, which is noted
+            store_mask(tmp_path / "up" / "masks" / folder / "picture 0.png", map_xyz)
+        write_coco(tmp_path / "up" / "a.json", {"liver": organ() == 1, "tumour": organ() == 2}, "picture 0.png")
+        found = transfer.take(project, tmp_path / "up", "anne")
+        assert np.array_equal(project.labels(item.id), organ()) and len(structures.defined(project)) == 2
+        (note,) = found.notes
+        assert note.startswith("picture 0.png: several masks of its name differ")
 
 
 def test_folders_named_like_structures_say_which_one_a_mask_is(filled, tmp_path):
