@@ -15,7 +15,7 @@ _TAIL = re.compile(r"[^-]+-seg-\d+$")
 
 
 def promoted(project_folder: str | Path) -> list[Path]:
-    """The checkpoints in use that a project has learnt, the newest last."""
+    """Return the checkpoints in use that a project has learnt, the newest last."""
     return sorted(
         (path for path in (Path(project_folder) / "checkpoints").glob("*.safetensors") if number(path.stem)),
         key=lambda path: number(path.stem),
@@ -29,7 +29,7 @@ def in_use_of(project_folder: str | Path, run: Run) -> Path | None:
 
 
 def promote(project: Project, run: Run, user: str = "") -> Path:
-    """Put the checkpoint of a run that is done into use; where it then lies. Once more changes nothing.
+    """Put the checkpoint of a run that is done into use; return its new path. Doing it again changes nothing.
 
     ValueError: it is worse, it was begun from another checkpoint than the newest in use, or its file is gone.
     """
@@ -64,7 +64,7 @@ def promote(project: Project, run: Run, user: str = "") -> Path:
 
 
 def rollback(project: Project, user: str = "") -> Path:
-    """Take the newest checkpoint out of use, into checkpoints/withdrawn/; where it then lies.
+    """Take the newest checkpoint out of use, into checkpoints/withdrawn/; return its new path.
 
     ValueError: none is in use.
     """

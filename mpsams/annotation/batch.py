@@ -60,8 +60,8 @@ def parse(message: object) -> tuple[str, list[str]]:
 
 
 def run(project: Project, action: str, ids: Sequence[str], user: str) -> Iterator[tuple[int, str]]:
-    """Accept, skip, reopen or delete images; yields how many were tried, and why the last one was left as it is ("" if
-    it was not).
+    """Accept, skip, reopen or delete images; yield the number done so far and the reason why the last one was not
+    changed ("" if it was).
 
     Accepted is the saved mask, else the proposal, but never an empty one. Images that are accepted or skipped already,
     or open already, stay as they are. An error of the disk ends it.

@@ -44,12 +44,12 @@ class Recent(Generic[Value]):
             self._shrink(self.limit, least=1)
 
     def make_room(self, size: int) -> None:
-        """Let go of values until one of ``size`` bytes fits."""
+        """Remove the values used longest ago until one of ``size`` bytes fits."""
         with self._lock:
             self._shrink(self.limit - size, least=0)
 
     def forget(self, key: object) -> None:
-        """Let go of a value, if it is kept."""
+        """Remove a value, if it is kept."""
         with self._lock:
             self._values.pop(key, None)
 

@@ -59,7 +59,7 @@ def _entries(whole: dict, key: str) -> list[dict]:
 
 
 def id_of(value: object) -> tuple[str, object] | None:
-    """An id as a key: numbers, texts and truth values never meet, and 1.0 is 1. None for what is no id."""
+    """Return an id as a key: numbers, texts and truth values never meet, and 1.0 is 1. None for any other value."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     kind = {bool: "truth", int: "number", float: "number", str: "text"}.get(type(value))
@@ -67,5 +67,5 @@ def id_of(value: object) -> tuple[str, object] | None:
 
 
 def label_of(value: object) -> str:
-    """A label that is short and printable; "" for any other value."""
+    """Return a label that is short and printable; "" for any other value."""
     return value if isinstance(value, str) and 0 < len(value) <= _LONGEST and value.isprintable() else ""

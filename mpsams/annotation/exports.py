@@ -82,7 +82,7 @@ class Written:
 
 
 def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
-    """A new folder ``out`` with all items in one of FORMATS: whole or not at all, and the same bytes each time.
+    """Write all items into a new folder ``out`` in one of FORMATS: whole or not at all, and the same bytes each time.
 
     Items are taken one after the other and let go of, so they may be opened when they are asked for. Items without a
     name are image-0001 and so on, by their place in the sequence.
@@ -124,14 +124,16 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
 
 
 def names_in_export(items: Iterable[Annotated]) -> list[str]:
-    """The items' names in an export, neutral ones where none is given. ValueError for unsafe and for equal names."""
+    """Return the items' names in an export, neutral ones where none is given. ValueError for unsafe and for equal
+    names.
+    """
     names: set[str] = set()
     return [_unique_name(number, item, names) for number, item in enumerate(items, start=1)]
 
 
 def _unique_name(number: int, item: Annotated, names: set[str]) -> str:
-    """The name of the item at a place, counted from 1; names: those there are already, without capitals, and then this
-    one.
+    """Return the name of the item at a place, counted from 1. names: those in use, without capitals; this one
+    is added.
     """
     name = item.name or f"image-{number:04d}"
     if not export_names.is_safe(name):
@@ -155,7 +157,7 @@ class _Listed:
 
 
 def _check_items(items: Iterable[Annotated], listed: _Listed) -> Iterator[tuple[str, Annotated]]:
-    """Items with their names; listed: gets their rows.
+    """Yield the items with their names. listed: gets their rows.
 
     ValueError for names, labels, classes and masks that are not allowed.
     """
@@ -173,7 +175,7 @@ def _check_items(items: Iterable[Annotated], listed: _Listed) -> Iterator[tuple[
 
 
 def zipped(out: Path) -> Path:
-    """A zip of an export beside it, OUT.zip: equal files make equal bytes. ValueError if it is there already."""
+    """Write a zip of an export beside it, OUT.zip; equal files make equal bytes. ValueError if it is there already."""
     out = Path(out)
     target = out.with_name(f"{out.name}.zip")
     if target.exists():
@@ -195,7 +197,7 @@ def zipped(out: Path) -> Path:
 
 @contextmanager
 def _new(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes ``out`` when all is written."""
+    """Yield a folder to write into that becomes ``out`` when all is written."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out.name} is there already; allowed is a new folder, or an empty one")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -252,7 +254,7 @@ def _busi(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
 
 
 def _missing(places: Sequence[str | None]) -> list[str]:
-    """A sentence if a kind has no image, for then the folder is no BUSI folder to a reader."""
+    """Return a sentence if a kind has no image, for then readers do not take the folder for a BUSI folder."""
     found = {place.split("/")[0] for place in places if place}
     absent = [kind for kind in KINDS if kind not in found] if found & set(KINDS) else []
     return [

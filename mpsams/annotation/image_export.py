@@ -15,7 +15,7 @@ _SAME = 1e-6  # of 1.0, far below a step of 16 bits
 
 
 def is_picture(scan: Scan) -> bool:
-    """Return True if it is flat, without geometry, and its values are brightness in [0, 1]."""
+    """Return True if a scan is flat, without geometry, and its values are brightness in [0, 1]."""
     if scan.affine is not None or scan.voxels_xyz.shape[2] != 1:
         return False
     values_hw = scan.slice(0)
@@ -23,7 +23,7 @@ def is_picture(scan: Scan) -> bool:
 
 
 def png(scan: Scan) -> tuple[bytes, bool]:
-    """A picture as grey PNG that ``imaging.raster`` reads with the same values, and whether they are.
+    """Return a picture as grey PNG, and True if ``imaging.raster`` reads the same values from it.
 
     It is of 8 bits where these hold all values, else of 16. Values that no number of bits holds are rounded to 16 bits,
     or to 8 where the picture is so dark that a reader would take 16 for fewer.
@@ -39,7 +39,7 @@ def png(scan: Scan) -> tuple[bytes, bool]:
 
 
 def volume(scan: Scan) -> bytes:
-    """A .nii.gz of a scan's voxels in their own type, on the grid that ``nifti.write_mask`` gives its masks."""
+    """Return a .nii.gz of a scan's voxels in their own type, on the grid that ``nifti.write_mask`` gives its masks."""
     voxels_xyz = scan.voxels_xyz
     header = _grid(scan)
     kind = np.dtype(np.float32) if voxels_xyz.dtype == np.float16 else voxels_xyz.dtype

@@ -143,7 +143,7 @@ class Index:
             self._table.execute("UPDATE state SET log_end = ?", (end,))
 
     def items(self, statuses: Sequence[str] = STATUSES) -> tuple[Item, ...]:
-        """All of some statuses in the order they were added."""
+        """Return all items of some statuses, in the order they were added."""
         marks = ", ".join("?" * len(statuses))
         return tuple(
             map(
@@ -175,7 +175,7 @@ class Index:
         return [json.loads(value) for (value,) in self._rows(question, (name,))]
 
     def call(self, id: str, name: str) -> None:
-        """Keep a name in the table alone; see the project's ``names`` file."""
+        """Keep the name of a user's file in the table alone; see the project's ``names`` file."""
         try:
             with self._table:
                 self._table.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (id, name))
@@ -183,7 +183,7 @@ class Index:
             self.rebuild()  # which reads the names' file
 
     def _rows(self, question: str, values: tuple = ()) -> list[tuple]:
-        """The answer of the table, made again where it was damaged meanwhile."""
+        """Return the rows that answer a question; the table is made again if it was damaged meanwhile."""
         try:
             return self._table.execute(question, values).fetchall()
         except sqlite3.DatabaseError:
@@ -206,7 +206,7 @@ class Index:
 
 
 def _connected(path: Path | None) -> sqlite3.Connection:
-    """path: None is a table in memory."""
+    """Open the database file of the table. path: None is a table in memory."""
     db = sqlite3.connect(":memory:" if path is None else path, timeout=PATIENCE, check_same_thread=False)
     db.execute("PRAGMA journal_mode = DELETE")  # one file, which any SQLite reads
     db.execute("PRAGMA synchronous = OFF")  # the log is the truth; after a crash the table is made again
@@ -223,8 +223,8 @@ def _mark(db: sqlite3.Connection, version: int) -> None:
 
 
 def _open_table(path: Path, lines: Path) -> sqlite3.Connection | None:
-    """The table as it lies there; None where it is missing, damaged, was not closed, is of another version or ahead of
-    the log.
+    """Open the table as it is; None where it is missing, damaged, was not closed, is of another version or ahead of the
+    log.
     """
     if not path.is_file():
         return None
@@ -247,7 +247,9 @@ def _open_table(path: Path, lines: Path) -> sqlite3.Connection | None:
 
 
 def _apply(db: sqlite3.Connection, row: dict) -> None:
-    """A line of the log; one that makes no sense, or of an action of a later version, changes nothing."""
+    """Apply a line of the log to the table; one that makes no sense, or of an action of a later version, changes
+    nothing.
+    """
     action, proposal = row.get("action"), row.get("proposal")
     proposal = proposal if isinstance(proposal, dict) else {}
     values = {

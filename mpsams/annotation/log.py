@@ -138,7 +138,7 @@ class GroupCommit:
 
 
 def read(path: Path, start: int = 0) -> tuple[list[dict], int]:
-    """The rows from a byte on, and the byte behind the last whole line. No file, no rows.
+    """Return the rows from a byte on, and the position after the last whole line; no rows without a file.
 
     A last line without its end was being written when the app was killed, and is left out. So is a line that is no JSON
     object, or whose item or action is no text: the disk damaged it, and the lines around it still count.
@@ -153,7 +153,7 @@ def read(path: Path, start: int = 0) -> tuple[list[dict], int]:
 
 
 def tail(path: Path, count: int) -> list[dict]:
-    """The last rows, at most so many, oldest first; only the end of the file is read."""
+    """Return the last ``count`` rows, or fewer if there are no more, oldest first; only the end of the file is read."""
     if not path.exists():
         return []
     with path.open("rb") as file:
@@ -183,7 +183,7 @@ def _row(line: bytes) -> dict | None:
 
 
 def truncate_partial_line(path: Path) -> int:
-    """Cut off a last line without its end; the file's size in bytes, 0 where there is none."""
+    """Cut off a last line without its end; return the file's size in bytes, 0 where there is none."""
     if not path.exists():
         return 0
     with path.open("r+b") as file:
@@ -203,5 +203,5 @@ def truncate_partial_line(path: Path) -> int:
 
 
 def now() -> str:
-    """The time as ISO 8601 in UTC, to the millisecond."""
+    """Return the time as ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

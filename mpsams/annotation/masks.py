@@ -79,7 +79,7 @@ def read(path: Path, shape_xyz: tuple[int, int, int], has_labels: bool = False) 
 
 
 def _with_labels(path: Path, values_xyz: np.ndarray) -> np.ndarray:
-    """Values of a file as label map."""
+    """Return the values of a file as label map."""
     map_xyz = values_xyz.astype(np.uint8)
     if not np.array_equal(map_xyz, values_xyz):
         raise ValueError(f"mask {path.name} has other values than labels; allowed are whole numbers from 0 to {_WHOLE}")
@@ -134,7 +134,7 @@ def agreement(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """Return the numbers of pixels (or voxels) added and removed; one of another structure than before is both.
+    """Return the numbers of pixels (or voxels) added and removed; a pixel that changed its structure counts as both.
 
     before, after: bool, or packed.
     """
@@ -176,8 +176,8 @@ def interpolate(first_hw: np.ndarray, last_hw: np.ndarray, share: float) -> np.n
 
 
 def tidy(mask_hw: np.ndarray, how: str) -> np.ndarray:
-    """A bool (H, W) mask with only its largest part ("largest"), without holes ("holes"), or with a smooth outline
-    ("smooth").
+    """Return a bool (H, W) mask with only its largest part ("largest"), without holes ("holes"), or with a smooth
+    outline ("smooth").
 
     Parts are connected over edges and corners. Smoothing is a median over discs of 5 pixels across; it keeps what it
     would erase wholly.

@@ -128,14 +128,14 @@ class Project:
     # What there is
 
     def items(self, status: str | None = None) -> tuple[Item, ...]:
-        """All, or those of one status, in the order they were added."""
+        """Return all items, or those of one status, in the order they were added."""
         if status is not None and status not in STATUSES:
             raise ValueError(f"status {status!r}; allowed are {', '.join(STATUSES)}")
         with self._ready() as index:
             return index.items(STATUSES if status is None else (status,))
 
     def item(self, id: str) -> Item:
-        """ValueError for an id that is not in the project."""
+        """Return the item of an id. ValueError for an id that is not in the project."""
         with self._ready() as index:
             found = index.item(id)
         if found is None:
@@ -148,8 +148,8 @@ class Project:
             return index.counts()
 
     def queue(self) -> tuple[Item, ...]:
-        """Images neither accepted nor skipped: first those where nothing was found, then by falling priority, those
-        without one last, else as added.
+        """Return the images neither accepted nor skipped: first those where nothing was found, then by falling
+        priority, those without one last, else as added.
         """
         with self._ready() as index:
             found = index.items(OPEN)
@@ -161,8 +161,8 @@ class Project:
         )
 
     def next(self, after: str | None = None) -> Item | None:
-        """The first of the queue, or the one behind an item that stands in it, and round to the first; None: all is
-        done.
+        """Return the first item of the queue, or the one after a given item of it, the first after the last; None when
+        all is done.
         """
         queue = self.queue()
         ids = [item.id for item in queue]
@@ -174,7 +174,7 @@ class Project:
         return self.folder / "images" / (id + self.item(id).image_ending)
 
     def scan(self, id: str) -> Scan:
-        """An image, opened; those used last stay open.
+        """Open an image and return its scan; the images used last stay open.
 
         UnreadableImage (a ValueError) says that its file was damaged, or why it cannot be read.
         """
@@ -191,15 +191,17 @@ class Project:
             return scan
 
     def mask(self, id: str) -> np.ndarray | None:
-        """The voxels marked in the last saved mask, bool (X, Y, Z), of all structures; None where there is none."""
+        """Return the voxels marked in the last saved mask, bool (X, Y, Z), of all structures; None where
+        there is none.
+        """
         return _marked(self.labels(id))
 
     def proposal(self, id: str) -> np.ndarray | None:
-        """The voxels marked in the proposed mask, as ``mask``."""
+        """Return the voxels marked in the proposed mask, as ``mask``."""
         return _marked(self.proposed_labels(id))
 
     def labels(self, id: str) -> np.ndarray | None:
-        """The last saved mask as label map, uint8 (X, Y, Z), see ``structures``; None where there is none.
+        """Return the last saved mask as label map, uint8 (X, Y, Z), see ``structures``; None where there is none.
 
         In place of a file that was damaged or removed meanwhile it is the accepted mask, if that is the same, else
         None; ``remark`` says so.
@@ -207,13 +209,11 @@ class Project:
         return self._unpacked("masks", id)
 
     def proposed_labels(self, id: str) -> np.ndarray | None:
-        """The proposed mask, as ``labels``."""
+        """Return the proposed mask as label map, as ``labels``."""
         return self._unpacked("proposals", id)
 
     def remark(self, id: str) -> str:
-        """A sentence on a file of an image that was found damaged since it was last asked; "" where there is nothing to
-        say.
-        """
+        """Return a sentence on a file of an image that was found damaged since the last call; "" if none was."""
         return self._remarks.pop(id, "")
 
     def name(self, id: str) -> str:
@@ -234,11 +234,11 @@ class Project:
             return index.setting_values(name)
 
     def log(self) -> list[dict]:
-        """All lines of the log, oldest first; ``docs/reference/project-folder.md`` has their fields."""
+        """Return all lines of the log, oldest first; ``docs/reference/project-folder.md`` has their fields."""
         return log.read(self._lines)[0]
 
     def last_lines(self, count: int) -> list[dict]:
-        """The last lines of the log, at most so many, oldest first."""
+        """Return the last ``count`` lines of the log, or fewer if there are no more, oldest first."""
         return log.tail(self._lines, count)
 
     # What is done
@@ -427,7 +427,7 @@ class Project:
 
     @contextmanager
     def exclusive(self, with_images: bool = False) -> Iterator[None]:
-        """Nobody else of this app does anything with the project meanwhile.
+        """Keep everybody else of this app from using the project while inside.
 
         with_images: masks are read or written in it; no mask is being saved meanwhile.
         """
@@ -439,7 +439,7 @@ class Project:
 
     @contextmanager
     def _ready(self) -> Iterator[Index]:
-        """The index, up to date with the log, for this thread alone."""
+        """Yield the index, up to date with the log, for this thread alone."""
         with self._lock:
             self._index.sync_from_log()
             if self._index.is_ahead:
@@ -453,7 +453,7 @@ class Project:
             raise disk.ReadOnly
 
     def _read(self, folder: str, item: Item) -> np.ndarray | None:
-        """A mask of the index; a damaged one is mended as when the project is opened, or left out."""
+        """Return a mask of the index; a damaged one is mended as when the project is opened, or left out."""
         try:
             return masks.read(self._file(folder, item), item.shape_xyz, self.has_labels)
         except ValueError:
@@ -475,7 +475,7 @@ class Project:
         return self.folder / folder / (item.id + item.mask_ending)
 
     def _bits(self, folder: str, item: Item) -> np.ndarray | None:
-        """A mask of the index as bits; as ``_read``."""
+        """Return a mask of the index as bits; as ``_read``."""
         path = self._file(folder, item)
         if (item.mask if folder == "masks" else item.proposal) is None:
             return None
@@ -486,14 +486,14 @@ class Project:
         return bits
 
     def _unpacked(self, folder: str, id: str) -> np.ndarray | None:
-        """A mask of the index, label map (X, Y, Z); as ``_read``."""
+        """Return a mask of the index as label map (X, Y, Z); as ``_read``."""
         item = self.item(id)
         with self._image_locks[id]:
             bits = self._bits(folder, self.item(id))
             return None if bits is None else masks.unpack(bits, item.shape_xyz)
 
     def _put(self, folder: str, item: Item, map_xyz: np.ndarray) -> str:
-        """Write a label map's file, at once or not at all; its sha256."""
+        """Write a label map's file, at once or not at all; return its sha256."""
         self.refuse_read_only()
         path = self._file(folder, item)
         data = masks.encode(self.scan(item.id), map_xyz if self.has_labels else map_xyz.view(bool))
@@ -567,7 +567,7 @@ class Project:
             images.link(self.image(item.id), self.accepted / "images")
 
     def _recover(self) -> None:
-        """Differences of the folder from the log: images and masks that a crash or a person added or removed."""
+        """Settle differences between folder and log: images and masks that a crash or a person added or removed."""
         known = {item.id + item.image_ending for item in self._index.items()}
         for path in sorted((self.folder / "images").iterdir()):
             if path.name not in known:
@@ -578,7 +578,7 @@ class Project:
             self._publish(self.item(item.id))
 
     def _add_found(self, path: Path) -> None:
-        """An image in images/ that the log does not know.
+        """Add an image in images/ that the log does not know.
 
         One that is not named by its content, or is none, is left alone.
         """
@@ -587,7 +587,7 @@ class Project:
                 self._write(added_line(path.name[:16], path.name[16:], imaging.read(images.files_of(path))), "")
 
     def _check_proposal(self, item: Item) -> None:
-        """A proposal that is not the one the log names was never acknowledged, so nobody knows whose it is."""
+        """Remove a proposal that is not the one the log names: it was never acknowledged, so its origin is unknown."""
         path = self._file("proposals", item)
         if masks.sha256(path) != item.proposal:
             images.remove(path)

@@ -26,7 +26,7 @@ def is_project(folder: Path) -> bool:
 
 
 def validate_folder(folder: Path) -> None:
-    """ValueError unless a folder is a project we can open, or may become one."""
+    """Raise ValueError unless a folder is a project we can open, or may become one."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder, or a name for a new one")
     for name in FILES:
@@ -65,7 +65,7 @@ def validate_folder(folder: Path) -> None:
 
 
 def added_line(id: str, ending: str, scan: Scan) -> list[dict]:
-    """The line of the log for a new image."""
+    """Return the line of the log for a new image."""
     shape = [int(side) for side in scan.voxels_xyz.shape]
     row = {"item": id, "action": "added", "modality": scan.modality, "image_ending": ending}
     return [row | {"mask_ending": masks.ending(scan), "shape": shape}]
@@ -87,8 +87,8 @@ def pack_truth(truth_xyz: np.ndarray | None, item: Item) -> np.ndarray | None:
 
 
 def compare_masks(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | None, truth: np.ndarray | None) -> dict:
-    """The log entry of a correction of packed masks: pixels, and DSC with the truth and with the proposal, None where
-    there is none.
+    """Compare the packed masks of a correction for the log: pixels, and DSC with the truth and with the proposal, None
+    where there is none.
     """
     added, removed = masks.changes(before, after)
     return {
@@ -108,6 +108,6 @@ def check_finite(name: str, value: float) -> float:
 
 
 def printable(text: str) -> str:
-    """A name on one line, of characters that every file can hold."""
+    """Return a name on one line, of characters that every file can hold."""
     held = str(text).encode("utf-8", "replace").decode("utf-8")
     return "".join(letter if letter.isprintable() else "_" for letter in held)[:LONGEST]

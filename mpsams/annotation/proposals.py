@@ -52,8 +52,8 @@ def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") 
 
 
 def waiting(project: Project, registry: ModelRegistry) -> list[str]:
-    """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose
-    now.
+    """Return the ids of the untouched images of the queue that have no proposal, or one of another network than the one
+    that would propose now.
 
     The masks of a first reader stay, see ``readers.start``.
     """
@@ -87,10 +87,10 @@ def propose_all(project: Project, registry: ModelRegistry, user: str = "") -> It
 
 
 def number(project: Project, id: str) -> int:
-    """Number of the image in the project, in the order of adding, from 1."""
+    """Return the number of an image in the project, in the order of adding, from 1."""
     return 1 + [item.id for item in project.items()].index(id)
 
 
 def titles_of(project: Project, id: str) -> str:
-    """Title of an image on the page, as plain text: its file's name where that is known."""
+    """Return the title of an image on the page, as plain text: its file's name where that is known."""
     return project.name(id) or f"Image {id[:KNOWN]}"

@@ -86,7 +86,9 @@ def prepare(
     device: str = "cpu",
     structure: Structure | None = None,
 ) -> tuple[Run, BinaryIO]:
-    """A run folder with all that a run needs, and the lock to be held while it runs. ValueError: as for ``start``."""
+    """Make a run folder with all that a run needs; return the run and the lock to hold while it runs. ValueError: as
+    ``start``.
+    """
     if os.name != "posix":
         raise ValueError(f"learning from corrections is not there on {os.name!r}; expected Linux or macOS")
     folder, begun = Path(project_folder), checkpoint.load(init)
@@ -153,7 +155,9 @@ def select_holdout(ids: Collection[str], known: Collection[str] = (), learned: C
 
 
 def select_modality(accepted: Path, rows: list[dict], begun: Checkpoint) -> tuple[set[str], str]:
-    """The accepted items of one modality, and which: the only one there is, else that of the checkpoint."""
+    """Return the accepted items of one modality, and that modality: the only one there is, else that of the
+    checkpoint.
+    """
     modality = {row.get("item"): row.get("modality") for row in rows if row.get("action") == "added"}
     ids = {path.name[:16] for path in (accepted / "images").glob("[!.]*") if not path.name.endswith(images.UNFINISHED)}
     found = {modality.get(id) for id in ids}
@@ -162,7 +166,7 @@ def select_modality(accepted: Path, rows: list[dict], begun: Checkpoint) -> tupl
 
 
 def edited_items(rows: list[dict]) -> set[str]:
-    """The items whose accepted mask is not just what a checkpoint proposed, by the lines of the log."""
+    """Return the items whose accepted mask a person changed or drew, by the lines of the log."""
     last = {row.get("item"): row for row in rows if row.get("action") == "accepted"}
     return {
         id
@@ -173,7 +177,8 @@ def edited_items(rows: list[dict]) -> set[str]:
 
 
 def snapshot(accepted: Path, folder: Path, ids: Collection[str], label: int | None = None) -> set[str]:
-    """Hard links to the images and masks as they are now; which items are there (one that is just reopened is not).
+    """Link to the images and masks as they are now; return the items that are there (one that was just reopened is
+    not).
 
     label: of the structure that copies of the masks hold in place of links; None for masks as they are.
     """

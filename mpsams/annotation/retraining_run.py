@@ -81,7 +81,7 @@ class Run:
     folder: Path
 
     def progress(self) -> Progress:
-        """Return how far it is; also of a run that another app has started."""
+        """Return the progress of the run; also of one that another app has started."""
         # asked first: then the rest is the last word
         alive = held(self.folder.parent) and last(self.folder.parent.parent) == self
         record, cancelled = read(self.folder / PROGRESS), (self.folder / "cancelled").exists()
@@ -96,7 +96,7 @@ class Run:
         return Progress(share, words if record.get("failed") else gone, "failed")
 
     def cancel(self) -> None:
-        """End it, within five seconds; nothing comes of it. One that has ended stays as it is."""
+        """End the run within five seconds, without a result. One that has ended stays as it is."""
         if self.progress().state != "running":
             return
         (self.folder / "cancelled").touch()
@@ -139,13 +139,13 @@ def is_shown(interval: Sequence[float], p: float | None, images: int) -> bool:
 
 
 def last(project_folder: str | Path) -> Run | None:
-    """The newest run of a project, whatever became of it; None where there was none."""
+    """Return the newest run of a project, in any state; None where there was none."""
     found = run_folders(Path(project_folder) / "runs")
     return Run(found[-1]) if found else None
 
 
 def hold(runs: Path) -> BinaryIO:
-    """The lock that a run holds. ValueError: one is under way."""
+    """Take the lock that a run holds, and return it. ValueError: another run is under way."""
     for _ in range(5):  # who looks whether it is held holds it for a moment
         with contextlib.suppress(ValueError):
             return lock.hold(runs / "lock")

@@ -407,7 +407,7 @@ class AnnotationSession:
             return None
 
     def _check_chosen(self, command: Command) -> None:
-        """ValueError for a command about a structure that is not there."""
+        """Raise ValueError for a command about a structure that is not there."""
         project = self.project if command.slice_ref.image.item else None
         labels = (1,) if project is None else structures.labels(project)
         if command.action in commands.WITH_STRUCTURE and command.structure not in labels:

@@ -14,14 +14,14 @@ __all__ = ["FORMATS", "LABELS", "NAMES", "WHICH", "add", "group_files", "history
 
 
 def take(project: Project, path: Path, user: str) -> tuple[int, list[str]]:
-    """Save the masks and classes of an upload: of how many images, and sentences on what did not fit; see
-    ``transfer.take``.
+    """Save the masks and classes of an upload as ``transfer.take``; return the number of images, and sentences on what
+    did not fit.
     """
     found = transfer.take(project, path, user)
     return len({*found.saved, *found.classified}), found.notes
 
 
 def history(project: Project | None, work: OpenImage) -> bytes:
-    """The history of one image as JSON: its lines of the project's log, or the memory of this tab."""
+    """Return the history of one image as JSON: its lines of the project's log, or the memory of this tab."""
     rows = [row for row in project.log() if row.get("item") == work.item] if project and work.item else work.history
     return (json.dumps(rows, indent=1) + "\n").encode()

@@ -28,7 +28,7 @@ class File:
 
 
 def files(path: Path, folder: Path) -> list[File]:
-    """The files of an upload in the order of their names; a zip is unpacked into ``folder`` first."""
+    """Return the files of an upload in the order of their names; a zip is unpacked into ``folder`` first."""
     if path.is_dir():
         return _walked(path)
     with path.open("rb") as file:
@@ -42,7 +42,7 @@ def files(path: Path, folder: Path) -> list[File]:
 
 
 def _walked(root: Path) -> list[File]:
-    """The plain files of a folder, links and hidden ones left out."""
+    """Return the plain files of a folder, without links and hidden ones."""
     files, left = [], archive.MAX_BYTES
     for at, folders, names in os.walk(root, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -61,7 +61,7 @@ def _walked(root: Path) -> list[File]:
 
 
 def kind(path: Path) -> str:
-    """ "picture", "nifti", "dicom", "coco" (any JSON) or "xml" by the first bytes; "" for anything else."""
+    """Return "picture", "nifti", "dicom", "coco" (any JSON) or "xml" by the first bytes; "" for anything else."""
     with path.open("rb") as file:
         head = file.read(1024)
     if raster.kind(head):
@@ -75,6 +75,6 @@ def kind(path: Path) -> str:
 
 
 def read(path: Path, most: int) -> bytes:
-    """A file's bytes, one more than allowed at most, by which its reader knows."""
+    """Return a file's first ``most`` + 1 bytes; more than ``most`` of them mean that the file is too large."""
     with path.open("rb") as file:
         return file.read(most + 1)

@@ -30,7 +30,7 @@ _ALIKE = 0.98  # correlation of a picture with the image it shows, saved once mo
 
 
 def role(parts: tuple[str, ...]) -> str:
-    """ "mask" or "image" by a file's names from the upload's top down, "" where they do not say.
+    """Return "mask" or "image" by a file's names from the upload's top down, "" where they do not say.
 
     Its own name comes first (a_mask.png), then the folder nearest to it whose name says something, as in images/ and
     labels/, original/ and GT/, JPEGImages/ and SegmentationClass/, imagesTr/ and labelsTr/.

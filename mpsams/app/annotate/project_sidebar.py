@@ -246,7 +246,7 @@ class ProjectSidebar:
         } | self.update(annotation)
 
     def _propose(self, user: str, annotation: AnnotationSession | None) -> Iterator[dict]:
-        """Masks for all images that wait for one, with a bar."""
+        """Propose masks for all images that wait for one; yield a progress bar."""
         view = self.session.require_view()
         if view.is_consensus:
             raise user_error("the consensus is made of the readers' masks; networks propose none")
@@ -323,28 +323,28 @@ class ProjectSidebar:
 
 
 def require_image(annotation: AnnotationSession | None) -> AnnotationSession:
-    """The annotation with an image on it."""
+    """Return the annotation session; show the user an error if no image is on its canvas."""
     if annotation is None or annotation.case is None:
         raise user_error("there is no image on the canvas; open one first, or open yours again")
     return annotation
 
 
 def show_user(request: gr.Request) -> gr.Textbox:
-    """The field for initials: with the name of who has signed in, which cannot be changed; as it was where nobody has
-    to.
+    """Update the field for initials: it shows the name that was signed in with, which cannot be changed, or stays as it
+    is.
     """
     return gr.Textbox(request.username, interactive=False, label="Signed in as") if request.username else gr.Textbox()
 
 
 def warn_untrained(annotation: AnnotationSession | None) -> str:
-    """A warning where the network that proposes has never seen such images."""
+    """Return a warning where the network that proposes has never seen such images; "" otherwise."""
     if annotation is None or annotation.case is None or annotation.image.network is None:
         return ""
     return html.trained_elsewhere([training_data_of(annotation.image.network)], annotation.case.modality, NAMES)
 
 
 def to_cache(data: bytes, name: str, near: gr.components.Component) -> str:
-    """A file in gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
+    """Write a file into gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
     try:
         return gradio_compat.save_to_cache(data, name, near)
     except OSError as error:

@@ -135,7 +135,9 @@ class RetrainPanel:
         return self._done(begin)
 
     def _begins_from(self) -> str:
-        """The network that proposes for what was accepted most."""
+        """Return the network to begin from, the one that proposes for the modality accepted most. ValueError without
+        one.
+        """
         modality = Counter(item.modality for item in self.project.items("accepted")).most_common(1)
         name = assist.default_model(self.registry, modality[0][0]) if modality else None
         if name is None:
@@ -157,7 +159,7 @@ class RetrainPanel:
         return self._done(lambda project: adoption.rollback(project, author(user)))
 
     def _done(self, action: Callable[[Project], object]) -> dict:
-        """Do it, and show the section anew; a refusal is a sentence."""
+        """Carry out an action on the project and update the section; a refusal becomes a sentence."""
         try:
             action(self.project)
         except (ValueError, OSError) as error:

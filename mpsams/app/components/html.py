@@ -95,12 +95,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """0.634 -> "63%"; a dash for NaN."""
+    """Return a share as text, 0.634 as "63%"; a dash for NaN."""
     return "–" if math.isnan(share) else f"{100 * share:.{digits}f}%"
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with so many digits after the point; a dash for NaN, ∞ for infinity."""
+    """Return a number as text with ``digits`` digits after the point; a dash for NaN, ∞ for infinity."""
     return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 

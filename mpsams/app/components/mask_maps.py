@@ -23,7 +23,7 @@ ALIKE = {
 
 
 def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | None) -> str:
-    """Everything below the slider, as HTML."""
+    """Return everything below the slider, as HTML."""
     at = inference.mask_at(case.study, epoch)
     return "".join(
         [
@@ -38,7 +38,7 @@ def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | No
 
 
 def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
-    """Cluster map, lesion first, at random."""
+    """Return the pictures of the cluster map and of the hidden patches, lesion first and at random."""
     study = case.study
     columns = SIDE // study.patch
     lesion = images.cells(study.clusters.lesion_bl, columns)
@@ -106,7 +106,7 @@ def legend(case: Case) -> str:
 
 
 def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> list[str]:
-    """Numbers of this epoch."""
+    """Return cards with the numbers of this epoch."""
     length, most = case.study.length, max(at.random_bits, 1e-9)
     found = [
         html.card("Mask ratio σ", html.percent(at.ratio, 1), f"25% + ln({at.epoch:g}) / 12"),
@@ -184,7 +184,7 @@ def curve(case: Case, at: MaskedPatches) -> str:
 
 
 def clicked_patch(case: Case, at: MaskedPatches, picked: int) -> str:
-    """The patch that was clicked."""
+    """Return sentences on the patch that was clicked."""
     found, columns = case.study.clusters, SIDE // case.study.patch
     inside = bool(found.lesion_bl[0, picked])
     near, far = float(found.to_lesion_bl[0, picked]), float(found.to_background_bl[0, picked])

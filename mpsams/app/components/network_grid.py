@@ -168,7 +168,7 @@ def cell(compared: SliceComparison, which: str, truth: str) -> str:
 
 
 def bars(compared: SliceComparison, order: str = "paper") -> str:
-    """DSC of every network as a bar in its colour; empty without a truth."""
+    """Return the DSC of every network as a bar in its colour; empty without a truth."""
     if not compared.scores or compared.predictions.waiting:
         return ""
     rows = []
@@ -202,7 +202,7 @@ def picture(compared: SliceComparison, which: str, truth: str, longest: int, ext
 
 
 def description(compared: SliceComparison, which: str) -> str:
-    """A cell's picture in words."""
+    """Describe the picture of a cell in words."""
     words = {"truth": "The slice with the true lesion outlined", "dispute": "Map of where the networks differ"}
     return words.get(which) or f"{name_of(compared, which)} outlines {share(compared.masks[which])}"
 
@@ -242,7 +242,7 @@ def large(compared: SliceComparison) -> str:
 
 
 def heading(compared: SliceComparison, which: str) -> str:
-    """A large picture's title, for a network with how it was taught."""
+    """Return the title of a large picture, for a network with how it was taught."""
     if which in ("truth", "dispute"):
         return name_of(compared, which)
     _, method, percent = parse_name(which)
@@ -254,7 +254,7 @@ def heading(compared: SliceComparison, which: str) -> str:
 
 
 def caption(compared: SliceComparison, which: str) -> str:
-    """A large picture in words."""
+    """Describe a large picture in words."""
     if which == "truth":
         return f"The truth covers {share(truth_of(compared))}."
     if which == "dispute":
@@ -273,7 +273,7 @@ def caption(compared: SliceComparison, which: str) -> str:
 
 
 def beside(compared: SliceComparison, which: str) -> str:
-    """A second picture below the large one: every outline at once, or the probabilities behind one."""
+    """Return a second picture below the large one: every outline at once, or the probabilities behind one."""
     case, size, count = compared.case, compared.case.size_hw, len(compared.masks)
     if which in ("truth", "dispute"):
         looks = {name: html.line_style(parse_name(name)[1]) for name in compared.masks}

@@ -61,8 +61,8 @@ class VolumePlanes:
 
 
 def choose_network(case: Case, predictions: SlicePredictions, whole: Whole | None) -> str:
-    """The network whose outline is shown: the large one, if it saw the whole volume, else the first that did; "" for
-    none.
+    """Return the network whose outline is shown: the large one, if it saw the whole volume, else the first that did; ""
+    for none.
     """
     if whole is None or whole.scan is not case.scan:
         return ""

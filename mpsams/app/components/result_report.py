@@ -32,7 +32,7 @@ class Choice:
 
 
 def scale(results: Results) -> str:
-    """A sentence on how large the runs behind the numbers are."""
+    """Return a sentence on the size of the networks and the number of runs behind the numbers."""
     about, lesions = results.runs[0].about, int((results.runs[0].scores_nk[:, 5] > 0).sum())
     patients = f" of {len(set(results.groups))} patients" if results.unit == "patients" else ""
     return html.note(
@@ -105,7 +105,7 @@ def block(lines: Sequence[Line], measure: str, ends: tuple[float, float], paper:
 
 
 def span(cells: Iterable[Cell]) -> tuple[float, float]:
-    """Tenths around all intervals and the paper's numbers."""
+    """Return the ends of an axis around all intervals and the paper's numbers, in whole tenths."""
     values = [value for cell in cells for value in (cell.low, cell.high, cell.mean, cell.paper) if value is not None]
     if not values:
         return 0.0, 1.0

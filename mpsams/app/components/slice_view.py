@@ -55,7 +55,9 @@ def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
 
 
 def _thumbnail(unit_hw: np.ndarray) -> str:
-    """Sharp at its width on a page of two pixels to a point, and no larger: it is part of what every visitor loads."""
+    """Return a thumbnail as a data URI, no larger than it is drawn at two pixels to a point, since every visitor loads
+    it.
+    """
     return images.uri(images.preview(unit_hw, 192))
 
 
@@ -65,13 +67,13 @@ def _middle(volume: BuiltInVolume) -> np.ndarray:
 
 
 def extent(case: Case) -> Span:
-    """The lowest and the highest value worth showing."""
+    """Return the lowest and the highest value worth showing."""
     values = case.scan.values()
     return min(case.span[0], float(values.min())), max(case.span[1], float(values.max()))
 
 
 def presets(case: Case) -> dict[str, tuple[float, float]]:
-    """Windows to choose from by name, as level and width; the first is what networks see.
+    """Return windows to choose from by name, as level and width; the first is what networks see.
 
     Empty for pictures in [0, 1].
     """

@@ -74,8 +74,8 @@ def describe(case: Case, whole: Whole | None, network: str, thresholds: Mapping[
 
 
 def choose_steps(case: Case, most: int = MOST) -> tuple[int, int, int]:
-    """Every how many voxels one is sent, along S, H, W: the finest axes are thinned until at most so many voxels are
-    left.
+    """Return steps along S, H, W so that every n-th voxel is sent: the finest axes are thinned until at most ``most``
+    are left.
     """
     shape, steps = case.scan.shown().shape, [1, 1, 1]
     spacing = case.scan.spacing() or (1.0, 1.0, 1.0)
@@ -88,7 +88,7 @@ def choose_steps(case: Case, most: int = MOST) -> tuple[int, int, int]:
 
 
 def say_steps(steps_shw: tuple[int, int, int]) -> str:
-    """A sentence on the voxels that are left out; empty when all are sent."""
+    """Return a sentence on the voxels that are left out; empty when all are sent."""
     parts = [
         f"{ORDINALS.get(step, f'{step}th')} {name}"
         for name, step in zip(("axial slice", "row", "column"), steps_shw, strict=True)
@@ -180,7 +180,7 @@ def pack(array: np.ndarray) -> str:
 
 
 def _values_of(case: Case, voxels: np.ndarray) -> np.ndarray:
-    """Values of stored voxels, the scan's background where there is none."""
+    """Return the values of stored voxels, the scan's background where there is none."""
     values = case.scan.scaled(voxels)
     missing = np.isnan(values)
     if missing.any():

@@ -131,12 +131,14 @@ class FairQueue(Queue):
                 self._costs.pop(event_id, None)
 
     def broadcast_estimations(self, concurrency_id: str, after: int | None = None) -> None:
-        """Nothing: gradio would send each that waits for a listener its place whenever one comes or begins, which is
-        not its place here, and which takes the more time of the event loop the more wait.
+        """Send nothing: gradio would send each waiting request its place whenever one comes or begins, which is not its
+        place here and takes more time of the event loop the more requests wait.
         """
 
     def compute_analytics_summary(self, records):
-        """Nothing: gradio would make a table of the last 10,000 events after each, for a page that is switched off."""
+        """Compute nothing: gradio would make a table of the last 10,000 events after each, for a page that is switched
+        off.
+        """
         return self.cached_event_analytics_summary
 
 

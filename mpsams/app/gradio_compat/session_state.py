@@ -37,10 +37,10 @@ class LeanState(SessionState):
             self.blocks_config.blocks[key] = value
 
     def _update_config(self, key: int) -> None:
-        """Nothing: there is none."""
+        """Update nothing, since no configuration is kept."""
 
     def _update_value_in_config(self, key: int, value: object) -> None:
-        """Nothing: there is none."""
+        """Update nothing, since no configuration is kept."""
 
 
 class LeanStates(StateHolder):

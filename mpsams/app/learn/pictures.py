@@ -26,44 +26,44 @@ INK = ' class="ink"'
 
 
 def where(context: LessonContext, index: int) -> str:
-    """A patch in words."""
+    """Return the place of a patch in words: its row and column."""
     return f"row {index // context.columns + 1}, column {index % context.columns + 1}"
 
 
 def spot(index: int, columns: int, kind: str = "picked") -> str:
-    """The frame around one patch."""
+    """Draw the frame around one patch."""
     return images.layer(f"M{index % columns} {index // columns}h1v1h-1z", kind, (columns, columns), SIZE)
 
 
 def cells(mask_1l: Tensor, columns: int, kind: str, edge: bool = False) -> str:
-    """Patches filled, or the border around them."""
+    """Draw patches filled, or the border around them."""
     drawn = images.cells(mask_1l, columns)
     return images.layer((images.edge_path if edge else images.fill_path)(drawn), kind, drawn.shape, SIZE)
 
 
 def lines(columns: int, kind: str = "grid") -> str:
-    """The lines between the patches."""
+    """Draw the lines between the patches."""
     return images.layer(images.grid_path(columns, columns), kind, (columns, columns), SIZE)
 
 
 def heat(values_l: Tensor, columns: int, kind: str = "veil") -> str:
-    """A value in [0, 1] per patch as colour over the image."""
+    """Draw a value in [0, 1] of each patch as colour over the image."""
     drawn = images.raster(images.heat_uri(values_l.reshape(columns, columns).numpy()), SIZE)
     return f'<g class="{kind}">{drawn}</g>'
 
 
 def grey(unit_11ss: Tensor) -> str:
-    """A grid image as a layer."""
+    """Draw a grid image as a layer."""
     return images.raster(images.uri(images.preview(unit_11ss[0, 0].numpy())), SIZE)
 
 
 def image() -> str:
-    """The image on the page, as bright as is wished."""
+    """Draw the image that the page holds, at the brightness chosen there."""
     return images.use_image("case-part", SIZE)
 
 
 def choosing(context: LessonContext, text: str, layers: Sequence[str], live: str = "") -> str:
-    """A picture in which a click or the arrow keys choose a patch."""
+    """Draw a picture in which a click or the arrow keys choose a patch."""
     over = [*layers, spot(context.patch, context.columns)]
     extra = (
         f'role="application" tabindex="0" data-choose data-columns="{context.columns}" data-patch="{context.patch}"'
@@ -75,7 +75,7 @@ def choosing(context: LessonContext, text: str, layers: Sequence[str], live: str
 
 
 def cut(context: LessonContext) -> str:
-    """The image cut into patches."""
+    """Draw the image cut into patches."""
     text = f"The image cut into {context.columns} by {context.columns} patches"
     return choosing(
         context, f"{text}.", [image(), lines(context.columns, "cuts"), context.case.outline(SIZE, part=True)]
@@ -83,7 +83,7 @@ def cut(context: LessonContext) -> str:
 
 
 def pixels(context: LessonContext) -> str:
-    """The pixels of the chosen patch, enlarged."""
+    """Draw the pixels of the chosen patch, enlarged."""
     drawn = images.raster(
         images.uri(images.preview(lesson.patch_pixels(context.image_11ss, context.study.patch, context.patch).numpy())),
         SIZE,
@@ -96,7 +96,7 @@ def pixels(context: LessonContext) -> str:
 
 
 def similarity(context: LessonContext) -> str:
-    """Similarity of every patch to the chosen one."""
+    """Draw the similarity of every patch to the chosen one."""
     text = f"Similarity of every patch to the one in {where(context, context.patch)}; brighter is more alike."
     return choosing(
         context,
@@ -106,7 +106,7 @@ def similarity(context: LessonContext) -> str:
 
 
 def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
-    """A matrix of patches by patches; chosen: with the row of the chosen patch marked, and open to clicks."""
+    """Draw a matrix of patches by patches. chosen: with the row of the chosen patch marked, and open to clicks."""
     stage_ll = lesson.rescale(context.stages[name], 0.02)
     length = context.study.length
     drawn = f'<g class="pixels">{images.raster(images.heat_uri(stage_ll.numpy()), SIZE)}</g>'
@@ -124,7 +124,7 @@ def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
 
 
 def axes(picture: str, length: int) -> str:
-    """A matrix between its axes, which count the patches from 1."""
+    """Put a matrix between its axes, which count the patches from 1."""
     ticks = "".join(f"<span>{k}</span>" for k in (1, *(length * part // 4 for part in range(1, 5))))
     return (
         f'<div class="axes"><div class="down"><b>row: patch</b>{ticks}</div>{picture}<div'
@@ -133,12 +133,12 @@ def axes(picture: str, length: int) -> str:
 
 
 def picker(context: LessonContext) -> str:
-    """The image, small, to choose a patch in."""
+    """Draw the image, small, to choose a patch in."""
     return choosing(context, "The image.", [image(), lines(context.columns)])
 
 
 def clusters(context: LessonContext) -> str:
-    """The two clusters in the round that is shown."""
+    """Draw the two clusters in the round that is shown."""
     lesion_1l = context.rounds[context.round]
     a = int(lesion_1l.sum())
     text = f"Two clusters: {a} patches are called lesion (orange), {context.study.length - a} background (blue)."
@@ -155,7 +155,7 @@ def clusters(context: LessonContext) -> str:
 
 
 def order(context: LessonContext) -> str:
-    """Every patch with its place in the order, the first ones bright."""
+    """Draw every patch with its place in the order, the first ones bright."""
     way = "random" if context.state.way == "random" else "first"
     order_1l = context.study.random_1l if way == "random" else context.study.lesion_first_1l
     places, length, side = lesson.hiding_ranks(order_1l), context.study.length, context.study.patch
@@ -186,7 +186,9 @@ def live(context: LessonContext, way: str) -> str:
 
 
 def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
-    """The image with patches hidden, orange-brown those of the lesion cluster; the page redraws it for other epochs."""
+    """Draw the image with patches hidden, orange-brown those of the lesion cluster; the page redraws it for other
+    epochs.
+    """
     hidden_1l, lesion_1l = context.hidden_patches(way), context.study.clusters.lesion_bl
     layers = [
         image(),
@@ -202,7 +204,7 @@ def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
 
 
 def played(context: LessonContext) -> str:
-    """The image whose patches the page hides epoch by epoch."""
+    """Draw the image whose patches the page hides epoch by epoch."""
     hidden_1l, lesion_1l = context.masked.lesion_first_1l, context.study.clusters.lesion_bl
     shape = (context.columns, context.columns)
     paths = [(hidden_1l & ~lesion_1l, "hidden"), (hidden_1l & lesion_1l, "hidden lesion-patch")]
@@ -222,7 +224,7 @@ def played(context: LessonContext) -> str:
 
 
 def network_input(context: LessonContext) -> str:
-    """The network's input; patches can be hidden and shown by hand, and the page hides those of other epochs."""
+    """Draw the network's input; patches can be hidden and shown by hand, and the page hides those of other epochs."""
     state, mean = context.state, float(context.image_11ss.mean())
     shape = (context.columns, context.columns)
     path = images.fill_path(images.cells(context.hidden_1l, context.columns)) or "M0 0"
@@ -244,7 +246,7 @@ def network_input(context: LessonContext) -> str:
 
 
 def curve(context: LessonContext) -> str:
-    """σ over the epochs with the point of this epoch, which the page moves."""
+    """Draw σ over the epochs with the point of this epoch, which the page moves."""
     names = [("sigma", "σ, share of patches hidden"), ("fixed", "fixed 75%, as MAE does")]
 
     def x(epoch: float) -> float:

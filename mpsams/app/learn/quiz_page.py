@@ -15,7 +15,7 @@ PLAYERS = ("You", "The clustering", "Nearest to the middle", "Random guesses")
 
 
 def guess(quiz: Quiz, of: Round) -> StepPage:
-    """The quiz while a round is open, and after the guess."""
+    """Return the page of the quiz while a round is open, and after the guess."""
     columns = round(of.truth_1l.shape[1] ** 0.5)
     hidden, is_over = int(of.hidden_1l.sum()), bool(quiz.picks)
     layers = [pictures.grey(of.picture_11ss(not is_over)), pictures.lines(columns)]
@@ -60,7 +60,7 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
 
 
 def question(quiz: Quiz, of: Round, hidden: int) -> list[str]:
-    """The question, or the score at the end."""
+    """Return the question as paragraphs, or after the guess the score of the round."""
     count = int(of.truth_1l.sum())
     if not quiz.picks:
         return [

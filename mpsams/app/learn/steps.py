@@ -25,22 +25,22 @@ CHOOSE = "Click a patch, or press Tab until the picture is framed and use the ar
 
 
 def film(picture: str, *below: str) -> str:
-    """A picture on its dark ground, and what stands under it."""
+    """Return a picture on its dark ground with HTML below it."""
     return f'<figure class="film"><div class="light">{picture}</div></figure>{"".join(below)}'
 
 
 def small(picture: str, caption: str) -> str:
-    """A small picture with a caption."""
+    """Return a small picture with a caption."""
     return f'<figure class="film small"><div class="light">{picture}</div><figcaption>{caption}</figcaption></figure>'
 
 
 def signed_number(value: float) -> str:
-    """A number of either sign."""
+    """Return a number of either sign as text, with a real minus sign."""
     return html.number(value).replace("-", "−")
 
 
 def true_lesion(context: LessonContext) -> list[tuple[str, str]]:
-    """The legend of the true outline, where there is one."""
+    """Return the legend of the true outline; empty without one."""
     return [("truth", "true lesion, which the method never sees")] if context.case.has_lesion else []
 
 
@@ -186,7 +186,7 @@ def covariance(context: LessonContext) -> StepPage:
 
 
 def choices(names: Mapping[str, str], chosen: str) -> str:
-    """Buttons for what patches are clustered by."""
+    """Return buttons that choose what patches are clustered by."""
     buttons = "".join(
         f'<button type="button" data-selector="{name}" aria-pressed="{str(name == chosen).lower()}">{label}</button>'
         for name, label in names.items()

@@ -31,7 +31,7 @@ SIGN_IN = (
 
 
 def hashed(password: str, salt: bytes | None = None) -> str:
-    """A password as it stands in the file, behind its name. ValueError for one that is too short or too long."""
+    """Return the hash of a password as it is stored in the file. ValueError for one that is too short or too long."""
     if not SHORTEST <= len(password) <= LONGEST:
         raise ValueError(f"the password has {len(password)} characters; allowed are {SHORTEST} to {LONGEST}")
     salt = secrets.token_bytes(16) if salt is None else salt
@@ -73,7 +73,7 @@ def is_name(name: str) -> bool:
 
 
 def checker(accounts: Mapping[str, str], guesses: Guesses | None = None) -> Callable[[str, str], Awaitable[bool]]:
-    """Check a name and a password for gradio. HTTPException 429 after too many attempts.
+    """Return a function that checks a name and a password for gradio. HTTPException 429 after too many attempts.
 
     A wrong guess is answered after a second, for a name that there is not as for one that there is. Only a name that
     there is costs a hash, and a try that is refused costs none.

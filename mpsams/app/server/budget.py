@@ -91,7 +91,7 @@ class Budget:
             return known.name if known is not None and (known.values or known.lost) else ""
 
     def value(self, visitor: str, number: int, default: object) -> object:
-        """A value of a visitor; LOST where it was let go of, the default where there never was one."""
+        """Return a value of a visitor; RELEASED where it was released, the default where there never was one."""
         with self._lock:
             known = self._visitors.get(visitor)
             if known is None:
@@ -107,8 +107,8 @@ class Budget:
 
     @contextmanager
     def serve_request(self, visitor: str | None) -> Iterator[None]:
-        """While something is done for a visitor nothing of it is let go of; afterwards it is measured, and others make
-        room.
+        """Keep all values of a visitor while a request is served; measure them afterwards, and release others' if need
+        be.
         """
         reserved = [0, 0]
         visitor_before, reserved_before = VISITOR.set(visitor), RESERVED.set(reserved)
@@ -143,8 +143,8 @@ class Budget:
                     self._used[k] += more[k]
 
     def close(self, visitor: str) -> None:
-        """The tab was closed, or its connection broke: let go of all but drawings, and of those too when room is
-        needed.
+        """Release the values of a closed tab or broken connection but for drawings, and those too when room
+        is needed.
         """
         with self._lock:
             if visitor in self._visitors:
@@ -196,7 +196,7 @@ class Budget:
                     self._release(other)
 
     def _release(self, known: Visitor) -> None:
-        """Let go of the values of a visitor, but for those that say they hold what cannot be made again."""
+        """Release the values of a visitor, but for those that say they hold what cannot be made again."""
         if known.busy:
             return
         for number, value in list(known.values.items()):

@@ -93,7 +93,7 @@ class Guard:
         await _understood(self.app, scope, _limit_length(receive, most), _headed(send))
 
     def _refusal(self, scope) -> tuple[int, str] | None:
-        """Status and sentence of what is refused before anything reads it."""
+        """Return status and sentence for a request that is refused before it is read; None for one that is not."""
         path, method = scope["path"], scope["method"]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if self.hosts is not None and headers.get("host", "") not in self.hosts:
@@ -190,7 +190,7 @@ def _misgiven(error: Exception) -> str:
 
 
 def _limit_length(receive, most: int):
-    """The request, which ends where it is longer than it may be."""
+    """Return a ``receive`` that ends the request where it is longer than it may be."""
     left = most
 
     async def limited():
@@ -203,7 +203,9 @@ def _limit_length(receive, most: int):
 
 
 def _headed(send):
-    """The answer with our headers in place of those of the same names, and nothing that lets other sites read it."""
+    """Return a ``send`` that sets our headers in place of those of the same names, and none that lets other sites read
+    the answer.
+    """
     ours = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
     names = {name for name, _ in ours}
 

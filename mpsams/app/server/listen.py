@@ -103,7 +103,7 @@ class Connection(H11Protocol):
         return False
 
     def drop(self) -> None:
-        """Close at once, whatever was under way."""
+        """Close the connection at once, even during a request."""
         self.connections.discard(self)
         self.transport.abort()
 
@@ -164,8 +164,8 @@ def _terminate(*_) -> None:
 
 @contextlib.contextmanager
 def ended_by_signal() -> Iterator[None]:
-    """Within it SIGTERM is raised as an exception, so that what stands in ``finally`` is done; then the program ends by
-    it.
+    """Raise SIGTERM as an exception while inside, so that ``finally`` blocks run; then end the program by the
+    signal.
     """
     try:
         signal.signal(signal.SIGTERM, _terminate)

@@ -35,12 +35,12 @@ class Limit:
         self._tries: OrderedDict[Hashable, _Tries] = OrderedDict()
 
     def wait(self, key: Hashable, now: float) -> float:
-        """Seconds until this key may try again; 0 is now."""
+        """Return the seconds until this key may try again; 0 is now."""
         tries = self._tries.get(key)
         return 0.0 if tries is None or now - tries.last > FORGOTTEN else max(0.0, tries.until - now)
 
     def count(self, key: Hashable, now: float) -> None:
-        """A try that was allowed; whether it succeeds is not known yet."""
+        """Count a try that was allowed, before it is known to succeed."""
         tries = self._tries.get(key)
         if tries is None or now - tries.last > FORGOTTEN:
             tries = self._tries[key] = _Tries()
@@ -52,14 +52,14 @@ class Limit:
             self._tries.popitem(last=False)
 
     def take_back(self, key: Hashable) -> None:
-        """Not to count the last try after all."""
+        """Take the last try out of the count."""
         tries = self._tries.get(key)
         if tries is not None:
             tries.count = max(0, tries.count - 1)
             tries.until = tries.until if tries.count >= self.free else 0.0
 
     def forget(self, key: Hashable) -> None:
-        """Begin anew, after a success."""
+        """Forget the tries of a key, after a success."""
         self._tries.pop(key, None)
 
     def __len__(self) -> int:
@@ -79,7 +79,8 @@ class Guesses:
         self._trusted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def ask(self, name: str, address: str) -> float:
-        """0 where a password of the name may be tried from the address, which counts as a try; else seconds to wait.
+        """Return 0 where a password of the name may be tried from the address, which counts as a try; else the seconds
+        to wait.
 
         A refusal does not count.
         """
@@ -93,7 +94,7 @@ class Guesses:
         return seconds
 
     def right(self, name: str, address: str) -> None:
-        """The password was right: tries of the name from the address begin anew, and those from elsewhere no longer
+        """Note a right password: tries of the name from the address begin anew, and those from elsewhere no longer
         delay it.
         """
         pair = name, network(address)
@@ -107,8 +108,8 @@ class Guesses:
 
 
 def network(address: str) -> str:
-    """The part of an address that counts as one: an IPv4 address, or the first 64 bits of an IPv6 one, all of which one
-    computer may own.
+    """Return the part of an address that counts as one: an IPv4 address, or the first 64 bits of an IPv6 one, all of
+    which one computer may own.
     """
     try:
         found = ipaddress.ip_address(address)

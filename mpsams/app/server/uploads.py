@@ -70,7 +70,7 @@ def _discard(folder: Path) -> None:
 
 
 def _hold(folder: Path) -> int | None:
-    """The handle by which the folder is this process's until it ends; None when it is another's."""
+    """Lock a folder for this process until it ends; return the lock's descriptor, None when another process has it."""
     file = os.open(folder / _MARK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     with contextlib.suppress(OSError):
         # a file without a name was deleted meanwhile
@@ -81,7 +81,7 @@ def _hold(folder: Path) -> int | None:
 
 
 def empty(folder: Path) -> None:
-    """Take everything out of a folder of ours but the mark."""
+    """Delete everything in a folder of ours but the mark."""
     for entry in folder.iterdir():
         if entry.name == _MARK:
             continue

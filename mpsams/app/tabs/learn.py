@@ -32,7 +32,7 @@ CACHED_ROUNDS = 32  # images of the quiz that are kept
 
 
 def start_quiz(state: LessonState) -> LessonState:
-    """The state with a round of the quiz if it is at the quiz."""
+    """Return the state, with a round of the quiz if it is at the quiz."""
     return replace(state, quiz=quiz.start(state.quiz)) if state.step > len(STEP_PAGES) else state
 
 

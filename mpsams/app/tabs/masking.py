@@ -145,10 +145,10 @@ def covariance(registry: ModelRegistry, modality: str) -> torch.Tensor | None:
 
 
 def most_lesion(case: Case) -> int:
-    """The patch nearest to the lesion centre, by the clusters' score."""
+    """Return the patch nearest to the lesion centre, by the clusters' score."""
     return int(case.study.clusters.score_bl[0].argmax())
 
 
 def after(epoch: float) -> int:
-    """The next epoch of the animation: every step a tenth further, from the last back to the first."""
+    """Return the next epoch of the animation, a tenth further on; the first after the last."""
     return 1 if epoch >= schedule.HORIZON else min(schedule.HORIZON, max(int(epoch) + 1, round(epoch * 1.1)))

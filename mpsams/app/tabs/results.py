@@ -126,7 +126,7 @@ class ResultsTab:
         written.then(None, js=PRESS)
 
     def _fill(self, values: dict) -> Iterator[dict]:
-        """Another plan, or other records: what can be chosen of them, then the numbers."""
+        """Update the tab for another plan or other records: the choices, then the numbers."""
         there = find_records(self.registry)
         wrong = "".join(html.note(f"A file of records was left out: {line}", "warning") for line in there.wrong)
         if not there.plans:
@@ -145,7 +145,7 @@ class ResultsTab:
         yield from self._draw(values | kept | {self.key: there.key})
 
     def _keep_choices(self, values: dict, results: Results) -> dict:
-        """The chosen values that the results have too, else their first or usual ones."""
+        """Return the chosen values that the results have too, else their first or usual ones."""
         rivals = [method for method in results.methods if method != result_report.METHOD] or results.methods
         return {
             self.table: kept_of(values[self.table], tables.tables_with_runs(results)),
@@ -157,7 +157,7 @@ class ResultsTab:
         }
 
     def _choices(self, plans: list[str], kept: dict, results: Results) -> dict:
-        """Updates of the controls: what can be chosen of the results, and what is."""
+        """Return updates of the controls: the values to choose from, and the chosen ones."""
         methods = [(TITLES.get(method, method), method) for method in results.methods]
         shown = [(NAMED[name], name) for name in tables.tables_with_runs(results)]
         recipes = [(recipe.capitalize(), recipe) for recipe in results.recipes]
@@ -176,7 +176,7 @@ class ResultsTab:
         return Choice(*(values[control] for control in self.controls))
 
     def _draw(self, values: dict) -> Iterator[dict]:
-        """The numbers at once, the plots when they are ready."""
+        """Yield the numbers at once, and the plots when they are ready."""
         choice, key = self._choice(values), values[self.key]
         try:
             yield {self.numbers: self.reader.numbers(key, choice)}
@@ -197,5 +197,5 @@ class ResultsTab:
 
 
 def kept_of(value, allowed, preferred=None):
-    """The value if it is allowed, else what is wished for if that is, else the first."""
+    """Return the value if it is allowed, else the preferred one if that is, else the first allowed one."""
     return next((one for one in (value, preferred) if one in allowed), allowed[0])

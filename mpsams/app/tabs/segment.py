@@ -207,7 +207,7 @@ class SegmentTab:
     def _infer(
         self, case: Case, thresholds: Thresholds, order: str, names: list[str], before: SlicePredictions
     ) -> Iterator[dict]:
-        """Ask the networks that take part; what is known is shown about twice a second."""
+        """Ask the networks that take part; yield what is known so far about twice a second."""
         names, drawn = choose_networks(self.registry.segmenters(case.modality), names), 0.0
         for now in predict_slice(case, names, self.registry, before):
             if not now.waiting or time.monotonic() - drawn > PATIENCE:
@@ -240,7 +240,7 @@ class SegmentTab:
     def _set_threshold(
         self, threshold: float, scope: str, now: SlicePredictions, thresholds: Thresholds, order: str
     ) -> dict:
-        """Another threshold for the large network, or for all where none is large."""
+        """Set another threshold for the large network, or for all where none is large."""
         names = [now.shown] if scope == "one" and now.shown in now.probabilities else list(now.probabilities)
         try:
             thresholds = thresholds.change(now.case, names, threshold)
@@ -252,8 +252,8 @@ class SegmentTab:
         return {self.thresholds: Thresholds(), self.threshold: DEFAULT_THRESHOLD} | self._show(now, Thresholds(), order)
 
     def _settle(self, case: Case, names: list[str], before: Whole | None, thresholds: Thresholds) -> dict:
-        """Another slice is due; for another image other networks and formats can be had, and the settings and
-        predictions of the last one go.
+        """Prepare the tab for another slice; for another image, also the choice of networks and formats, without the
+        last one's settings and predictions.
         """
         there = self.registry.segmenters(case.modality)
         kept = volume_report.of(case, before)
@@ -381,7 +381,7 @@ class SegmentTab:
         return write_mask(now.case, mask_xyz, form, self.file)
 
     def _add_row(self, now: SlicePredictions, thresholds: Thresholds, rows: Sequence[FigureRow] | None) -> dict:
-        """The image on screen becomes the last row of the figure."""
+        """Add the image on screen as the last row of the figure."""
         if not now.probabilities or now.waiting:
             raise user_error("there is no image to add before every network has answered")
         if len(rows or ()) >= MOST_ROWS:
@@ -396,7 +396,7 @@ class SegmentTab:
     def _figure_file(
         self, now: SlicePredictions, thresholds: Thresholds, rows: Sequence[FigureRow] | None, crop: str, form: str
     ) -> str:
-        """The rows that were added as a file; of none, the image on screen."""
+        """Draw the rows that were added as a file; without any, the image on screen."""
         if not rows and not now.probabilities:
             raise user_error("there is no network to draw a figure of")
         drawn = figure_rows.draw(rows or [figure_rows.make_row(compare(now, thresholds))], crop, form)
@@ -414,7 +414,7 @@ def choices(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def say(compared: SliceComparison, registry: ModelRegistry) -> tuple[str, str]:
-    """The notes above the pictures and below them: the networks' verdict in words, and what they were taught."""
+    """Return the notes above and below the pictures: the networks' verdict in words, and what they were taught."""
     predictions = compared.predictions
     if not predictions.probabilities:
         return html.note(MAKE, "warning"), ""
