@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from mpsams.annotation.definitions import FREE_LETTERS
 from mpsams.annotation.project import Project
 from mpsams.annotation.structures import MAX_STRUCTURES, Structure, find
 from mpsams.imaging import UnreadableImage
+
+(_USUAL,) = structures.USUAL  # of a project that defines none
 
 
 class Undecided(Exception):
@@ -30,6 +33,7 @@ class StructureMatcher:
         self.project = project
         self._was_defined = structures.is_defined(project)
         self._is_empty = not self._was_defined  # nothing is defined and drawn
+        self._adds_to_usual = False  # the first structures beside it are from this import
         self._first = structures.defined(project)[0]
         self._removed = structures.removed(project)
         self.is_complete = False
@@ -110,6 +114,7 @@ class StructureMatcher:
             self.drop_plans()
             self._removed = structures.removed(self.project)
             table |= {one.label: self._label(one.name, one.label) for one in planned}
+            self._adds_to_usual |= not structures.is_defined(self.project)
             taken = {one.label for one in self._new}
             kept = [one for one in self._known if one.label not in taken]
             if self._first.label in taken:  # it gets another label if a mask holds it
@@ -118,6 +123,19 @@ class StructureMatcher:
             self.added += [one.name for one in sorted(self._new, key=lambda one: one.label)]
         self.drop_plans()
         return apply(map_xyz, table)
+
+    def remove_usual(self, user: str) -> None:
+        """Remove the usual structure if those beside it were added here and nothing holds or describes it any more."""
+        if not self._adds_to_usual or find(self.described, _USUAL.name):
+            return
+        with self.project.exclusive(with_images=True):
+            known = structures.defined(self.project)
+            kept = [one for one in known if (one.name, one.label) != (_USUAL.name, _USUAL.label)]
+            has_proposals = any(item.proposal for item in self.project.items())
+            has_readers = (self.project.folder / structures.READERS).is_dir()
+            if len(kept) > 1 and not (has_proposals or has_readers or self.project.setting(structures.LEARNT)):
+                with suppress(ValueError):  # a mask holds it
+                    structures.define(self.project, kept, user, any_key=True)
 
     def _several(self) -> list[Structure]:
         return self._known if len(self._known) > 1 else []

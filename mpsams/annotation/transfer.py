@@ -135,6 +135,8 @@ def take(project: Project, path: Path, user: str) -> Imported:
                 names_of_classes[item.id] = (
                     mask.image_class if mask.image_class != LABELS[0] or LABELS[0] in allowed else ""
                 )
+        if all(item.mask is None or item.id in names_of_classes for item in project.items()):
+            matcher.remove_usual(user)
         _take_classes(project, names_of_classes | report.classes, user, result)
     except OSError as error:
         result.notes.append(f"The import ended early. {disk.sentence(error)}")

@@ -122,7 +122,7 @@ def test_an_import_of_label_maps_says_what_became_of_the_labels(tmp_path):
     (masks / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "organ": 1, "cyst": 2}}))
     code, report, errors = command("import", folder, masks)
     assert (code, report["saved"], errors) == (0, 1, "")
-    assert report["notes"] == ["Structures added to the project: organ, cyst."]  # beside the lesion of before
+    assert report["notes"] == ["Structures added to the project: organ, cyst."]
 
 
 def test_what_cannot_be_done_is_one_sentence(tmp_path):

@@ -165,12 +165,35 @@ def test_label_maps_without_names_are_one_structure_until_structures_are_defined
         assert np.array_equal(project.labels(second.id), organ() > 0) and not structures.is_defined(project)
         (up / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "organ", "2": "cyst"}}))
         found = transfer.take(project, up, "anne")
-        assert found.notes == ["Structures added to the project: cyst, organ."]  # beside the lesion of before
+        assert found.notes == ["Structures added to the project: cyst, organ."]
+        assert {one.name for one in structures.defined(project)} == {"cyst", "organ"}  # nothing is a lesion any more
         assert set(parts(project, second.id)) == {"organ", "cyst"} and set(parts(project, first.id)) == {"cyst"}
         (up / "picture 0.png").unlink()
         (up / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "cyst", "2": "vessel"}}))
         assert transfer.take(project, up, "anne").notes == ["Structures added to the project: vessel."]
         assert set(parts(project, second.id)) == {"cyst", "vessel"}
+
+
+@pytest.mark.parametrize("use", ["mask", "proposal", "learnt", "reader", "described"])
+def test_the_usual_structure_stays_beside_imported_ones_where_it_is_used(tmp_path, use):
+    with Project(tmp_path / "project") as project:
+        first, second = (project.add(picture(tmp_path, seed)) for seed in range(2))
+        project.save(first.id, organ() > 0)
+        if use == "mask":
+            project.save(second.id, organ() > 0)
+        elif use == "proposal":
+            project.propose(second.id, organ() > 0, "network", "")
+        elif use == "learnt":
+            structures.set_learnt(project, "network", 1)
+        elif use == "reader":
+            ReaderViews(project).join("Clara", True)
+        up = tmp_path / "up" / "masks"
+        store_mask(up / "picture 0.png", organ() + np.uint8(organ() > 0) * np.uint8(use == "described"))
+        names = {"organ": 1, "cyst": 2} if use != "described" else {"lesion": 1, "organ": 2, "cyst": 3}
+        (up / "dataset.json").write_text(json.dumps({"labels": names}))
+        transfer.take(project, up, "anne")
+        assert [one.name for one in structures.defined(project)][0] == "lesion"
+        assert parts(project, first.id).keys() == {"organ", "cyst"}
 
 
 def test_the_numbers_of_a_palette_are_structures(tmp_path):
