@@ -259,7 +259,9 @@ def _define(session: AnnotationSession, command: Command) -> str:
     saved = session.save_first(command)
     if session.project is None or not session.can_define:
         raise ValueError("structures are edited by the first reader of a project that can be written")
-    structures.define(session.project, command.params["structures"], session.user)
+    structures.define(
+        session.project, command.params["structures"], session.user, edited_from=command.params.get("edited_from")
+    )
     return session.reply(command.slice_ref.key, saved=saved)
 
 

@@ -22,6 +22,7 @@ from .definitions import (
     complete,
     free_keys,
     give_keys,
+    merge,
 )
 
 SETTING = CLASSES  # of the log that holds the definition
@@ -94,21 +95,40 @@ def defined(project: Project) -> tuple[ImageClass, ...]:
 
 
 def define(
-    project: Project, given: Iterable[str | ImageClass], user: str = "", any_key: bool = False
+    project: Project,
+    given: Iterable[str | ImageClass],
+    user: str = "",
+    any_key: bool = False,
+    edited_from: Iterable[ImageClass] | None = None,
 ) -> tuple[ImageClass, ...]:
     """Set the classes of a project, by names or in full; return them.
 
     Images keep the class they have. A new class without a key gets a free digit. any_key: True for classes of another
-    project, which are taken as they are, though their keys may be in use here. ValueError as ``make``; a new key that
-    the canvas or a structure uses.
+    project, which are taken as they are, though their keys may be in use here. edited_from: those there were
+    when the given ones were edited; what was changed since stays. ValueError as ``make``; a new key that the canvas or
+    a structure uses.
     """
-    before = defined(project)
-    made = make(given, before, "" if any_key else FREE_DIGITS)
-    if made != before:
-        if not any_key:
-            check_keys(made, before, free_keys(project, FREE_DIGITS + FREE_LETTERS, STRUCTURES), "class")
-        project.append_log("configured", user, setting=SETTING, value=[asdict(one) for one in made])
-    return made
+    with project.exclusive():
+        before = defined(project)
+        if edited_from is not None and before:  # else the usual ones of a modality were edited
+            listed = [one if isinstance(one, ImageClass) else ImageClass(one) for one in given]
+            given = merge(listed, edited_from, before, _identity)
+        made = make(given, before, "" if any_key else FREE_DIGITS)
+        if made != before:
+            if not any_key:
+                check_keys(made, before, free_class_keys(project), "class")
+            project.append_log("configured", user, setting=SETTING, value=[asdict(one) for one in made])
+        return made
+
+
+def _identity(one: ImageClass) -> str:
+    """Return a value that is the same for classes of one name."""
+    return one.name.strip().casefold()
+
+
+def free_class_keys(project: Project) -> str:
+    """Return the keys that classes of a project may have: those that neither the canvas nor a structure has."""
+    return free_keys(project, FREE_DIGITS + FREE_LETTERS, STRUCTURES)
 
 
 def classify(project: Project, id: str, image_class: str, user: str = "") -> Item:

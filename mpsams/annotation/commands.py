@@ -141,9 +141,12 @@ def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
     structure = _whole("structure", message.get("structure", 1), 1, MAX_STRUCTURES)
     parsers = _parameter_parsers(action, shape_hw)
     params = {name: parse(message[name]) for name, parse in parsers.items() if name in message}
-    optional = {"go": {"step", "slice"} if params else set(), "accept": {"empty"}, "propagate_all": {"resume"}}.get(
-        action, set()
-    )
+    optional = {
+        "go": {"step", "slice"} if params else set(),
+        "accept": {"empty"},
+        "propagate_all": {"resume"},
+        "define": {"edited_from"},
+    }.get(action, set())
     if missing := set(parsers) - set(params) - optional:
         raise ValueError(f"the command {action!r} lacks {', '.join(sorted(missing))}")
     return Command(action, slice_ref, request_id, mask_hw if changed else None, float(seconds), params, id, structure)
@@ -191,7 +194,7 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
         "window": {"low": _finite, "high": _finite},
         "open": {"item": _item},
         "take": {"source": _source},
-        "define": {"structures": _structures},
+        "define": {"structures": _structures, "edited_from": _structures},
         "accept": {"empty": lambda value: _bool("empty", value)},
     }.get(action, {})
 

@@ -54,6 +54,21 @@ def complete(
     return tuple(made)
 
 
+def merge(
+    given: Iterable[Named], edited_from: Iterable[Named], now: Iterable[Named], identify: Callable[[Named], object]
+) -> list[Named]:
+    """Return definitions that were edited, with what was changed meanwhile: what was not edited is as it is now, or
+    left out if it is not there any more, and what was added is kept.
+
+    edited_from: those that were edited. identify: returns a value that is the same for a definition before and after.
+    """
+    old, new = ({identify(one): one for one in rows} for rows in (edited_from, now))
+    listed = [new.get(identify(one)) if one == old.get(identify(one)) else one for one in given]
+    kept = [one for one in listed if one is not None]
+    names = {one.name.strip().casefold() for one in kept if identify(one) not in old}
+    return kept + [one for key, one in new.items() if key not in old and one.name.casefold() not in names]
+
+
 def free_keys(project: Project, keys: str, others: str) -> str:
     """Return those of some keys that a project's definitions of another kind do not have.
 

@@ -33,6 +33,7 @@ class State:
     slices_to_undo: changed by the last command on several slices. propagating: True while an object is being followed
     through the volume, and the page may ask for more. structures: of the project, each with its label,
     name, colour, key and the voxels of it on the other slices. can_define: True if they may be changed here.
+    free_keys: those that structures may have.
     """
 
     status: str = ""
@@ -48,6 +49,7 @@ class State:
     propagating: bool = False
     structures: Sequence[Mapping[str, object]] = ()
     can_define: bool = False
+    free_keys: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

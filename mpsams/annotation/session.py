@@ -355,13 +355,13 @@ class AnnotationSession:
         """
         if self.case is None:
             return protocol.Reply(self._request_id, key, protocol.State(), error=error).encode()
-        here, status, left, defined = self.slice_ref, "", 0, structures.USUAL
+        here, status, left, defined, free_keys = self.slice_ref, "", 0, structures.USUAL, ""
         image = here.image
         item = self._item(image.item)
         if item is not None and self.project is not None:
             counts = self.project.counts()
             status, left = item.status, sum(counts[status] for status in OPEN)
-            defined = structures.defined(self.project)
+            defined, free_keys = structures.defined(self.project), structures.free_structure_keys(self.project)
         has_proposal = not self.is_consensus and (image.proposal_xyz is not None or image.network is not None)
         found = self._count_elsewhere(here, defined)
         state = protocol.State(
@@ -378,6 +378,7 @@ class AnnotationSession:
             image.propagation is not None and not image.propagation.is_finished,
             found if item is not None else (),
             item is not None and self.can_define,
+            free_keys,
         )
         if not error:
             message, self._notice = " ".join(filter(None, (self._notice, message))), ""

@@ -19,7 +19,7 @@ import numpy as np
 from mpsams.annotation.project_folder import LABELLED_VERSION, is_project
 
 from . import export_names, label_maps
-from .definitions import CLASSES, FREE_LETTERS, LONGEST, STRUCTURES, check_keys, complete, free_keys, give_keys
+from .definitions import CLASSES, FREE_LETTERS, LONGEST, STRUCTURES, check_keys, complete, free_keys, give_keys, merge
 
 if TYPE_CHECKING:
     from mpsams.annotation.project import Project
@@ -88,7 +88,7 @@ def match(given: Iterable[str | Structure], known: Iterable[Structure]) -> list[
     """Return structures where one without a label that has the name of a known one is that one, with its label, and its
     colour and key where it gives none.
     """
-    listed, before = [Structure(one) if isinstance(one, str) else one for one in given], list(known)
+    listed, before = _structures(given), list(known)
     used = {one.label for one in listed}
     for number, one in enumerate(listed):
         found = None if one.label else find(before, one.name)
@@ -96,6 +96,15 @@ def match(given: Iterable[str | Structure], known: Iterable[Structure]) -> list[
             listed[number] = _replace(found, colour=one.colour or found.colour, key=one.key or found.key)
             used.add(found.label)
     return listed
+
+
+def _structures(given: Iterable[str | Structure]) -> list[Structure]:
+    return [Structure(one) if isinstance(one, str) else one for one in given]
+
+
+def _identity(one: Structure) -> object:
+    """Return the label of a structure, the name of a new one."""
+    return one.label or one.name.strip().casefold()
 
 
 USUAL = make(["lesion"])  # of a project that defines none
@@ -143,7 +152,7 @@ def removed(project: Project) -> list[Structure]:
     now = defined(project)
     for made in _definitions(project):
         last |= {one.label: one for one in made}
-    free = free_keys(project, FREE_LETTERS, CLASSES)
+    free = free_structure_keys(project)
     for label, one in last.items():
         if label not in {each.label for each in now}:
             is_free = one.key in free and one.key not in {each.key for each in (*now, *found)}
@@ -175,22 +184,29 @@ def is_defined(project: Project) -> bool:
 
 
 def define(
-    project: Project, given: Iterable[str | Structure], user: str = "", any_key: bool = False
+    project: Project,
+    given: Iterable[str | Structure],
+    user: str = "",
+    any_key: bool = False,
+    edited_from: Iterable[Structure] | None = None,
 ) -> tuple[Structure, ...]:
     """Set the structures of a project, and of the projects of other readers in its folder; return them.
 
     given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, one
     that was removed gets it back, and the first names of a project that has defined none are its structures from label
-    1. Proposals lose the structures that are left out. A new structure without a key gets a free letter, and so does the
-    single one there was. any_key: True for structures of another project, whose keys may be in use here. ValueError as
+    1. Proposals lose the structures that are left out. A new structure without a key gets a free letter, and so does
+    the single one there was. any_key: True for structures of another project, whose keys may be in use here.
+    edited_from: those there were when the given ones were edited; what was changed since stays. ValueError as
     ``make``; a new key that the canvas or a class uses; a structure is left out that masks hold, here or of other
     readers.
     """
     with project.exclusive(with_images=True):
-        before = defined(project)
+        before, edited = defined(project), _structures(given)
+        if edited_from is not None:
+            edited = merge(edited, edited_from, before, _identity)
         known = (*before, *removed(project)) if is_defined(project) else ()
-        listed = match(given, known)
-        keys = free_keys(project, FREE_LETTERS, CLASSES)
+        listed = match(edited, known)
+        keys = free_structure_keys(project)
         made = make(listed, known, keys, [one.label for one in before] if len(before) > 1 else [])
         if made == before:
             return made
@@ -214,6 +230,11 @@ def define(
         return made
 
 
+def free_structure_keys(project: Project) -> str:
+    """Return the keys that structures of a project may have: those that neither the canvas nor a class has."""
+    return free_keys(project, FREE_LETTERS, CLASSES)
+
+
 def _update(
     theirs: tuple[Structure, ...], before: tuple[Structure, ...], made: tuple[Structure, ...]
 ) -> list[Structure]:
@@ -234,8 +255,8 @@ def _forget(project: Project, left_out: set[int], user: str) -> None:
         if map_xyz is not None and (unwanted := np.isin(map_xyz, list(left_out))).any():
             map_xyz[unwanted] = 0
             project.propose(item.id, map_xyz, *(item.checkpoint or ("", "")), user=user)
-    value = {name: label for name, label in _learnt(project).items() if label not in left_out}
-    if value != _learnt(project):
+    value = {name: label for name, label in _read_learnt(project).items() if label not in left_out}
+    if value != _read_learnt(project):
         project.append_log("configured", user, setting=LEARNT, value=value)
 
 
@@ -246,13 +267,13 @@ def safe_name(name: str) -> str:
 
 def of_checkpoint(project: Project, name: str) -> int:
     """Return the label of the structure that a checkpoint proposes: the one it learnt here, else the first."""
-    label, known = _learnt(project).get(name), labels(project)
+    label, known = _read_learnt(project).get(name), labels(project)
     return label if label in known else known[0]
 
 
 def set_learnt(project: Project, name: str, label: int, user: str = "") -> None:
     """Note the label of the structure that a checkpoint has learnt, also for the other readers."""
-    project.append_log("configured", user, setting=LEARNT, value=_learnt(project) | {name: label})
+    project.append_log("configured", user, setting=LEARNT, value=_read_learnt(project) | {name: label})
     for other in _readers(project):
         if not other.read_only:
             with suppress(OSError):  # noted there when that project is brought up to date
@@ -262,13 +283,13 @@ def set_learnt(project: Project, name: str, label: int, user: str = "") -> None:
 def copy_learnt(project: Project, other: Project, user: str = "") -> None:
     """Note in another project which of its structures the checkpoints of this one have learnt, by the names."""
     names, own = {one.label: one.name for one in defined(project)}, defined(other)
-    found = {name: find(own, names[label]) for name, label in _learnt(project).items() if label in names}
-    value = _learnt(other) | {name: one.label for name, one in found.items() if one is not None}
-    if value != _learnt(other):
+    found = {name: find(own, names[label]) for name, label in _read_learnt(project).items() if label in names}
+    value = _read_learnt(other) | {name: one.label for name, one in found.items() if one is not None}
+    if value != _read_learnt(other):
         other.append_log("configured", user, setting=LEARNT, value=value)
 
 
-def _learnt(project: Project) -> dict[str, int]:
+def _read_learnt(project: Project) -> dict[str, int]:
     """Return the label of the structure that each checkpoint has learnt, by the name of the checkpoint."""
     learnt = project.setting(LEARNT)
     return {name: label for name, label in learnt.items() if type(label) is int} if isinstance(learnt, dict) else {}

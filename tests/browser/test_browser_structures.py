@@ -211,6 +211,42 @@ def test_a_structure_that_another_tab_removed_is_there_again_where_it_is_drawn(b
         assert chosen(page) != "nerve"
 
 
+def test_a_sheet_keeps_what_another_tab_added_and_offers_no_key_of_a_class_or_structure(browser, page, app):  # noqa: F811
+    names = ensure_two(page)
+    edit(page)
+    with opened(browser, app.address) as other:
+        edit(other)
+        other.get_by_role("button", name="Add a structure").last.click()
+        other.keyboard.type("kidney")
+        save_sheet(other, 3)
+    page.get_by_role("button", name="Add a structure").last.click()
+    page.keyboard.type("spleen")
+    save_sheet(page, 4)
+    assert sorted(page.locator(".structures button span").all_inner_texts()) == sorted([*names, "kidney", "spleen"])
+    edit(page)
+    for _ in range(2):
+        page.get_by_role("button", name="Remove this structure").last.click()
+    save_sheet(page, 2)
+    used = [key.lower() for key in page.locator(".structures kbd").all_inner_texts()]
+    page.locator(".image-class").get_by_role("button", name=re.compile("Edit|Define")).click(timeout=WAIT)
+    page.get_by_role("button", name="Add a class").click()
+    page.keyboard.type("cyst")
+    key = page.locator(".class-sheet .key").last
+    key.fill(used[0])
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    free = " ".join(one for one in "56789qcjkluyz" if one not in used)
+    assert len(used) == 2 and key.evaluate("field => field.validationMessage") == f"Free keys: {free}"
+    key.fill("l")
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    page.locator(".image-class [data-class=cyst][data-key=l]").wait_for(timeout=WAIT)
+    edit(page)
+    key = page.locator(".class-sheet .key").last
+    key.fill("l")
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    assert "l" not in key.evaluate("field => field.validationMessage").removeprefix("Free keys: ").split()
+    assert page.locator(".class-sheet").count() == 1
+
+
 def test_scribbles_and_the_polygon_are_of_the_chosen_structure(page, app):
     _, second = ensure_two(page)
     stroke(page, [(80, 80), (110, 90)], "r", 33)

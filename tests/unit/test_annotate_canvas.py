@@ -174,6 +174,7 @@ def test_an_answer_says_what_the_protocol_asks():
         "propagating": False,
         "structures": [],
         "can_define": False,
+        "free_keys": "",
     }
     assert answer == {
         "request_id": 3,

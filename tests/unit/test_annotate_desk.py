@@ -316,6 +316,7 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
         "propagating": False,
         "structures": [{"name": "lesion", "colour": "#e69f00", "key": "", "label": 1, "elsewhere": 0}],
         "can_define": True,
+        "free_keys": "qcjkluyz",
     }
     assert answer["slice_view"] is None and answer["state"] == state
     assert page.send("reopen")["state"]["status"] == "in work"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
+import gradio as gr
 import pytest
 
 from mpsams.annotation import classes
 from mpsams.annotation.classes import ImageClass
 from mpsams.annotation.project import Project
+from mpsams.app.annotate import class_bar
 from tests.support.projects import FLAT, drawn, item, picture, project, volume  # noqa: F401
 
 BREAST = ["benign", "malignant", "normal"]
@@ -149,3 +152,22 @@ def test_a_class_without_a_key_has_none_when_it_is_read_or_defined_again(project
     made = classes.define(project, [ImageClass("A", key=""), made[1], ImageClass("c")])
     assert [one.key for one in made] == ["", "6", "5"] and classes.defined(project) == made
     assert [one.key for one in classes.define(project, ["a", "b", "c"])] == ["5", "6", "7"]
+
+
+def test_a_sheet_that_was_opened_earlier_keeps_what_another_tab_has_changed_since(project, item):  # noqa: F811
+    benign, malignant, normal = rows = [asdict(one) for one in classes.defined(project)]
+
+    def save(*edited):
+        event = gr.EventData(None, {"action": "define", "classes": list(edited), "edited_from": rows})
+        class_bar.handle(project, event, "Anna")
+        return [(one.name, one.key) for one in classes.defined(project)]
+
+    assert save(benign | {"key": "k"}, malignant, {"name": "cyst"})[-1] == ("cyst", "5")
+    assert save(benign, malignant | {"key": ""}, normal, {"name": "scar"}, {"name": "Cyst"}) == [
+        ("benign", "k"),
+        ("malignant", ""),
+        ("scar", "5"),
+        ("Cyst", ""),
+    ]
+    classes.define(project, [])
+    assert save(benign, {"name": "scar"}) == [("benign", "5"), ("scar", "6")]  # the usual ones of before

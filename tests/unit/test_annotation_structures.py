@@ -21,6 +21,7 @@ from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.session import AnnotationSession
 from mpsams.annotation.structure_matching import StructureMatcher
 from mpsams.annotation.structures import Structure
+from mpsams.app.annotate import class_bar
 from mpsams.imaging import raster
 from tests.support import made_volumes
 from tests.support.annotation_page import Page, page, picture, project, registry  # noqa: F401
@@ -110,8 +111,7 @@ def test_an_import_leaves_out_a_key_that_is_not_free(two):
 
 def test_the_free_keys_are_those_that_the_canvas_leaves_free():
     scripts = Path(structures.__file__).parents[1] / "app" / "static"
-    text, sheet = ((scripts / name).read_text() for name in ("toolbar.js", "definition_sheet.js"))
-    assert f"FREE_LETTERS = '{definitions.FREE_LETTERS}', FREE_DIGITS = '{definitions.FREE_DIGITS}'" in sheet
+    text = (scripts / "toolbar.js").read_text()
     table = text[text.index("const KEYS = {") : text.index("const ONCE_A_PRESS")]
     used = {*re.findall(r"[{,\s]([a-z0-9]): ", table), *re.findall(r"key === '([a-z0-9])'", text)} - {"z", "y"}
     assert {"b", "1", "0", "n", "h", "v"} <= used  # z and y are used with Ctrl alone
@@ -591,3 +591,38 @@ def test_a_structure_without_a_key_has_none_when_it_is_read_or_defined_again(two
     made = structures.define(two, [liver, Structure("tumour", tumour.colour, "", tumour.label), *others, "cyst"])
     assert [one.key for one in made] == ["q", "", "l", "u", "y", "z", "", "", "c"]
     assert structures.defined(two) == made
+
+
+def test_a_sheet_that_was_opened_earlier_keeps_what_another_tab_has_changed_since(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    structures.define(two, ["liver", "tumour", "cyst", "vessel"])
+    tab, other = Page(registry, two), Page(registry, two)
+    names = ("label", "name", "colour", "key")
+    rows = [{name: one[name] for name in names} for one in tab.open(item.id)["state"]["structures"]]
+    other.open(item.id)
+    liver, tumour, cyst, vessel = rows
+    kidney = {"name": "kidney"}
+    reply = other.send("define", structures=[liver | {"name": "organ"}, tumour, cyst, kidney], edited_from=rows)
+    assert not reply["error"]
+    edited = [liver, tumour | {"name": "mass", "key": ""}, vessel, {"name": "spleen"}, {"name": "Kidney"}]
+    assert not tab.send("define", structures=edited, edited_from=rows)["error"]
+    assert [(one.label, one.name, one.key) for one in structures.defined(two)] == [
+        (1, "organ", "q"),
+        (2, "mass", ""),
+        (5, "kidney", "k"),
+        (6, "spleen", "c"),
+    ]
+    reply = other.send("define", structures=[liver | {"name": "kidney"}], edited_from=[liver])
+    assert "Two structures have the name 'kidney'" in reply["error"]
+    assert other.send("define", structures=[liver], edited_from=[3])["error"]
+    assert not other.send("define", structures=[{"label": 1, "name": "organ"}])["error"]  # from an earlier page
+    assert [one.name for one in structures.defined(two)] == ["organ"]
+
+
+def test_the_page_is_told_the_keys_that_classes_leave_free(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    classes.define(two, [ImageClass("benign", key="j")])
+    tab = Page(registry, two)
+    assert tab.open(item.id)["state"]["free_keys"] == "qckluyz"
+    assert classes.free_class_keys(two) == "56789jkluyz"
+    assert 'data-free-keys="56789jkluyz"' in class_bar.show(two, item.id)

@@ -46,6 +46,7 @@ def show(project: Project, current: str, can_edit: bool = True) -> str:
         read_only=project.read_only,
         can_edit=can_edit and not project.read_only,
         defined=json.dumps([asdict(one) for one in suggested]),
+        free_keys=classes.free_class_keys(project),
     )
 
 
@@ -54,14 +55,11 @@ def handle(project: Project, event: gr.EventData, user: str, can_edit: bool = Tr
     the user.
     """
     values = event_values(event)
-    action, item, image_class, rows = (values.get(name) for name in ("action", "item", "image_class", "classes"))
+    action, item, image_class = (values.get(name) for name in ("action", "item", "image_class"))
+    edited, edited_from = (_classes(values.get(name)) for name in ("classes", "edited_from"))
     try:
-        if action == "define" and can_edit and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-            classes.define(
-                project,
-                [ImageClass(*(str(row.get(name, "")) for name in ("name", "colour", "key"))) for row in rows],
-                user,
-            )
+        if action == "define" and can_edit and edited is not None:
+            classes.define(project, edited, user, edited_from=edited_from)
         elif action == "classify" and isinstance(image_class, str):
             classes.classify(project, str(item), image_class, user)
         elif action == "undo":
@@ -70,3 +68,10 @@ def handle(project: Project, event: gr.EventData, user: str, can_edit: bool = Tr
             raise ValueError(f"action {str(action)[:40]!r}; allowed are classify, undo and define")
     except (ValueError, OSError) as error:
         raise user_error(disk.as_sentence(error)) from None
+
+
+def _classes(rows: object) -> list[ImageClass] | None:
+    """Return the classes that the page sent; None for anything else."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return None
+    return [ImageClass(*(str(row.get(name, "")) for name in ("name", "colour", "key"))) for row in rows]

@@ -16,7 +16,7 @@ const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9
 const edit_classes = () => {
     const about = 'Each image has one of them or none. Keys 5 to 9 are free, and letters that the canvas does not use. Images keep the class they have.';
     const rows = JSON.parse(bar().dataset.defined);
-    edit_definitions({title: 'Classes of this project', about, rows, noun: 'class', colours, keys: FREE_DIGITS + FREE_LETTERS, parent: element.closest('.gradio-container'), save: classes => trigger('act', {action: 'define', classes})});
+    edit_definitions({title: 'Classes of this project', about, rows, noun: 'class', colours, keys: bar().dataset.freeKeys, parent: element.closest('.gradio-container'), save: (classes, edited_from) => trigger('act', {action: 'define', classes, edited_from})});
 };
 element.addEventListener('click', event => {
     const button = event.target.closest('button');

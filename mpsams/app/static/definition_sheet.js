@@ -1,6 +1,6 @@
 // The sheet in which names, colours and keys are edited: of classes of images and of structures.
-const FREE_LETTERS = 'qcjkluyz', FREE_DIGITS = '56789';  // keys that the canvas leaves free
 const values_of = row => ({name: row.children[1].value.trim(), colour: row.children[0].value, key: row.children[2].value.trim().toLowerCase()});
+// keys: free for those of this kind. save: gets what was edited and what it was before.
 const edit_definitions = ({title, about, rows: given, noun, colours, keys, parent, save}) => {
     const sheet = document.createElement('dialog');
     sheet.className = 'class-sheet';
@@ -39,7 +39,7 @@ const edit_definitions = ({title, about, rows: given, noun, colours, keys, paren
     sheet.querySelector('[data-do=cancel]').onclick = () => sheet.close();
     sheet.onclose = () => {
         const found = [...rows.children].map(row => ({...kept.get(row), ...values_of(row)})).filter(one => one.name);
-        if (sheet.returnValue === 'save') save(found);
+        if (sheet.returnValue === 'save') save(found, given);
         sheet.remove();
     };
     parent.append(sheet);

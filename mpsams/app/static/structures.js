@@ -46,8 +46,10 @@ const show_structures = () => {
 const edit_structures = () => {
     const about = 'What masks may hold. Drawing one takes pixels from the others; the eraser, Keep largest, Fill holes and Smooth change the chosen one only. A structure can be removed while no mask has it.';
     const rows = state.structures.length ? state.structures : [{label: 1, name: 'lesion'}];
-    edit_definitions({title: 'Structures of this project', about, rows, noun: 'structure', colours: STRUCTURE_COLOURS, keys: FREE_LETTERS, parent: root.closest('.gradio-container') || document.body, save: found => {
-        if (found.length) request('define', {structures: found.map(({label = 0, name, colour: paint, key}) => ({label, name, colour: paint, key}))});
+    const keys = [...state.free_keys].filter(key => !document.querySelector(`.image-class [data-key="${key}"]`));  // some classes may be newer than the state
+    edit_definitions({title: 'Structures of this project', about, rows, noun: 'structure', colours: STRUCTURE_COLOURS, keys, parent: root.closest('.gradio-container') || document.body, save: (...sheets) => {
+        const [edited, edited_from] = sheets.map(listed => listed.map(({label = 0, name, colour: paint = '', key = ''}) => ({label, name, colour: paint, key})));
+        if (edited.length) request('define', {structures: edited, edited_from});
     }});
 };
 const STRUCTURE_COLOURS = ['#e69f00', '#56b4e9', '#009e73', '#cc79a7', '#f0e442', '#d55e00', '#7aa6ff', '#c8c8c8'];

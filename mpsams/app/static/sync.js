@@ -2,7 +2,7 @@
 const LEAVING = ['go', 'accept', 'skip', 'open', 'previous', 'reopen_last'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
 const inbox = [], unsent = [];  // replies not yet read; masks of slices that were left before they were acknowledged
 const abandoned = new Map();  // attempts that got no reply although their command did: request id -> key and version
-let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false, can_reopen_last: false, voxels_elsewhere: 0, slices_to_undo: 0, propagating: false, structures: [], can_define: false};
+let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false, can_reopen_last: false, voxels_elsewhere: 0, slices_to_undo: 0, propagating: false, structures: [], can_define: false, free_keys: ''};
 let save_timer = 0, applying = false, failures = 0, saved_words = '', worked_ms = 0, active_at = 0, last_saved_id = 0, reload_cancelled = false;  // last_saved_id: request id whose mask was saved last
 
 const locked = () => !slice_view || ['accepted', 'skipped'].includes(state.status) || leaving();
