@@ -99,7 +99,7 @@ class Visitor:
         self.alone: dict[str, object] = {}
 
     def upload(self) -> dict:
-        """The picture as the app knows it from now on."""
+        """Upload the picture; return the file as the app knows it from now on."""
         answer = self.http.post(
             "/gradio_api/upload", files={"files": (f"{self.number}.png", self.picture, "image/png")}
         )
@@ -107,7 +107,7 @@ class Visitor:
         return {"path": path, "orig_name": f"{self.number}.png", "meta": {"_type": "gradio.FileData"}}
 
     def call(self, name: str, file: dict) -> object:
-        """The answer of an endpoint, as a program gets it."""
+        """Call an endpoint as a program does; return its answer."""
         data = [file, *(about.get("parameter_default") for about in self.page.takes[name][1:])]
         event = check_answer(self.http.post(f"/gradio_api/call/{name}", json={"data": data})).json()["event_id"]
         kind = None
@@ -155,7 +155,7 @@ class Visitor:
 
 
 def check_answer(answer: httpx.Response) -> httpx.Response:
-    """The answer, unless it is a refusal. Busy where the app says so."""
+    """Return the answer. Busy where the app says so, ValueError for any other refusal."""
     if answer.status_code == 503:
         raise Busy
     if answer.status_code >= 400:
@@ -164,7 +164,7 @@ def check_answer(answer: httpx.Response) -> httpx.Response:
 
 
 def picture(number: int) -> tuple[bytes, tuple[int, int]]:
-    """A phantom as PNG, and its width and height, which no other number has."""
+    """Return a phantom as PNG, and its width and height, which no other number has."""
     image_hw, _ = phantom.ultrasound(number)
     width, height = 160 + 3 * number, 300 - 2 * (number % 60)
     image = Image.fromarray((image_hw * 255).round().astype(np.uint8)).resize((width, height))
@@ -183,7 +183,7 @@ class Tally:
 
 
 def visit(visitor: Visitor, until: float, tally: Tally) -> None:
-    """Ask one thing after another until then."""
+    """Let a visitor ask one thing after another until a time."""
     things = (*ENDPOINTS, "page")
     turn = visitor.number
     while time.monotonic() < until:
@@ -212,13 +212,13 @@ def visit(visitor: Visitor, until: float, tally: Tally) -> None:
 
 
 def memory(pid: int) -> float:
-    """Resident memory of a process, in MiB."""
+    """Return the resident memory of a process, in MiB."""
     return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))[1]) / 1024
 
 
 def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 0.0) -> dict:
-    """So many clients for so long, after each was asked alone, and all together for ``warm`` seconds that
-    do not count.
+    """Measure ``clients`` clients for ``seconds``, after each was asked alone, and all together for ``warm`` seconds
+    that do not count.
     """
     page = Page(address)
     visitors = [Visitor(address, page, number) for number in range(clients)]
@@ -256,7 +256,7 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
 
 
 def run_clients(visitors: Sequence[Visitor], seconds: float, act: Callable, each_second=lambda: None) -> None:
-    """All visitors at once. act: called with each of them and the time until which it is to go on."""
+    """Run all visitors at once. act: called with each of them and the time until which it is to go on."""
     until = time.monotonic() + seconds
     threads = [threading.Thread(target=act, args=(visitor, until), daemon=True) for visitor in visitors]
     for thread in threads:

@@ -63,7 +63,7 @@ def parsers_of(main: Callable) -> Iterator[tuple[str, argparse.ArgumentParser]]:
 
 
 def groups(parser: argparse.ArgumentParser) -> dict[str, Rows]:
-    """Title of a group of options -> its rows; groups without options are left out."""
+    """Return the rows of each group of options by its title; groups without options are left out."""
     found = {}
     for group in parser._action_groups:
         rows = [row(action, parser.prog) for action in group._group_actions if not is_hidden(action)]
@@ -85,8 +85,8 @@ def is_hidden(action: argparse.Action) -> bool:
 
 
 def row(action: argparse.Action, program: str) -> tuple[str, str, str]:
-    """An option's name with its allowed values, its default where the help does not state it, and its help
-    in one line.
+    """Return an option's name with its allowed values, its default where the help does not state it, and its help in
+    one line.
     """
     name = action.option_strings[0] if action.option_strings else (action.metavar or action.dest)
     allowed = f" {{{', '.join(map(str, action.choices))}}}" if action.choices else ""
@@ -95,7 +95,7 @@ def row(action: argparse.Action, program: str) -> tuple[str, str, str]:
 
 
 def default(action: argparse.Action) -> str:
-    """The default as code; empty for switches and for what has none."""
+    """Return the default of an option as code; empty for switches and options without one."""
     value = action.default
     if (
         value is None

@@ -11,22 +11,22 @@ RESULTS = ROOT / "results"
 
 
 def _round_text(rows: Iterable[dict]) -> list[dict]:
-    """Copies with the cluster's lift as text, empty where there is no cluster."""
+    """Return copies with the cluster's lift as text, empty where there is no cluster."""
     return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in rows]
 
 
 def _slashed(values: Iterable[float], form: str = "{:.1f}") -> str:
-    """Numbers separated by slashes."""
+    """Return numbers separated by slashes."""
     return " / ".join(form.format(value) for value in values)
 
 
 def _with_quartiles(size: dict) -> str:
-    """Mean and quartiles as text."""
+    """Return mean and quartiles as text."""
     return f"{size['mean'][0]:.0f} ({size['low'][0]:.0f}–{size['high'][0]:.0f})"
 
 
 def record(path: Path) -> dict:
-    """Contents of a JSON record."""
+    """Return the contents of a JSON record."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -30,7 +30,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def modules() -> str:
-    """Each module and package of the code with the first line of its docstring."""
+    """Return a table of the modules and packages of the code with the first line of their docstrings."""
     rows = []
     for folder in ("mpsams", "train"):
         paths = sorted((ROOT / folder).glob("*.py")) + sorted(
@@ -78,7 +78,7 @@ TABLES |= {
 
 
 def rewrite(text: str) -> str:
-    """The page with new contents between every "<!-- table: NAME -->" and "<!-- end -->"."""
+    """Return the page with new contents between every "<!-- table: NAME -->" and "<!-- end -->"."""
 
     def between(found: re.Match) -> str:
         return f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"

@@ -63,13 +63,13 @@ def matrix_rate(device: torch.device, side: int = SIDE, products: int = PRODUCTS
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has done all work it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def epochs_of(work: Task, out: Path, count: int) -> list[float]:
-    """Seconds of each of the first so many epochs of the real loop."""
+    """Return the seconds of each of the first ``count`` epochs of the real loop."""
     marks = [time.perf_counter()]
 
     def turn() -> None:
@@ -84,13 +84,13 @@ def epochs_of(work: Task, out: Path, count: int) -> list[float]:
 
 
 def step_of(work: Task) -> Callable[[], None]:
-    """A step of the loop on the first images, waited for."""
+    """Return a function that does a step of the loop on the first images and waits for it."""
     at = Position()
     return lambda: float(loop.train_step(work, at, torch.arange(work.batch) % work.images, 1))
 
 
 def where_time_goes(step: Callable[[], None], device: torch.device, steps: int = PROFILED) -> list[dict]:
-    """Kernels by the device's time for them, the slowest first: their share of it, and ms a step.
+    """Return the kernels by the device's time for them, the slowest first: their share of it, and ms a step.
 
     On a CPU operators.
     """
@@ -107,12 +107,12 @@ def where_time_goes(step: Callable[[], None], device: torch.device, steps: int =
 
 
 def whole_training(preparing: float, epochs: list[float]) -> float:
-    """Seconds of a training of 800 epochs: what was measured, the median standing for each epoch that was not."""
+    """Return the seconds of a training of 800 epochs: what was measured, and the median for each epoch that was not."""
     return preparing + sum(epochs) + (training.EPOCHS - len(epochs)) * statistics.median(epochs[1:])
 
 
 def measure(epochs: int, compiled: bool, width: int, size: int, batch: int, images: int) -> dict:
-    """Everything, for one size."""
+    """Measure everything for one size."""
     device = torch.device("cuda")
     chosen = training.options(width, size, batch, RunOptions(compile=compiled, device=device.type))
     with tempfile.TemporaryDirectory() as folder:

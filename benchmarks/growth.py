@@ -33,7 +33,7 @@ EVERY = 0.01  # seconds between looks at the memory
 
 
 def mib(name: str) -> float:
-    """MiB of a kind of this process's memory, as the kernel counts it: RssAnon or RssFile."""
+    """Return MiB of one kind of this process's memory, as the kernel counts it: RssAnon or RssFile."""
     return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))[1]) / 1024
 
 
@@ -51,7 +51,7 @@ class Watch:
             self.most = max(self.most, mib("RssAnon"))
 
     def usage(self) -> dict[str, float]:
-        """MiB: anonymous memory at its most, how much of that came to be since, and pages of files that did."""
+        """Return in MiB the most anonymous memory, its growth since the start, and the pages of files since then."""
         self.most = max(self.most, mib("RssAnon"))
         return {
             "anonymous_mib": self.most,
@@ -78,7 +78,7 @@ def open_pack(turn: Callable, pack: Path, size: int, train: bool, out: Path, **s
 
 
 def measure(count: int, each: int, size: int, **settings) -> dict:
-    """Time and memory for one number of images."""
+    """Measure time and memory for one number of images."""
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", count, size, each)
         bytes_ = sum((pack / name).stat().st_size for name in (packs.IMAGES, packs.MASKS))
@@ -92,7 +92,7 @@ def measure(count: int, each: int, size: int, **settings) -> dict:
 
 
 def lines(found: list[dict], words: str) -> list[dict]:
-    """The largest number of images ÷ the smallest."""
+    """Return lines on the largest number of images ÷ the smallest: time per image and memory."""
     few, many = found[0], found[-1]
     counts = f"{many['images']} images ÷ {few['images']}, {words}"
     return [

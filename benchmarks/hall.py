@@ -94,7 +94,7 @@ def project(count: int):
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has taken."""
+    """Return the processor time that a process has taken, in seconds."""
     parts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -114,7 +114,7 @@ class Hall:
 
 @contextmanager
 def open_hall(users: int, same: bool = False) -> Iterator[Hall]:
-    """An app with a project, and so many visitors. same: all look at one sample."""
+    """Yield the app with a project, and ``users`` visitors of it. same: all look at one sample."""
     with project(users) as (folder, ids), app("--project", str(folder)) as (address, pid, _):
         page, config = Page(address), httpx.get(f"{address}/config", timeout=60).json()
         guests = [Guest(address, page, number, config, ids[number], same) for number in range(users)]
@@ -132,7 +132,7 @@ def open_hall(users: int, same: bool = False) -> Iterator[Hall]:
 
 
 def watch(hall: Hall, guests: Sequence[Guest], seconds: float, think: float, greedy: Guest | None = None) -> dict:
-    """Seconds of the actions of visitors for so long, and what went wrong.
+    """Let visitors act for ``seconds``; return the seconds of their actions, and what went wrong.
 
     greedy: asks for everything all the time, and is not counted.
     """
@@ -170,14 +170,14 @@ def watch(hall: Hall, guests: Sequence[Guest], seconds: float, think: float, gre
 
 
 def measure_crowd(users: int, seconds: float, think: float, same: bool = False) -> dict:
-    """So many visitors for so long. same: all look at one sample."""
+    """Measure ``users`` visitors for ``seconds``. same: all look at one sample."""
     with open_hall(users, same) as hall:
         return watch(hall, hall.guests, seconds, think) | {"same_sample": same}
 
 
 def measure_greedy(users: int, seconds: float, think: float) -> dict:
-    """Visitors for so long without, then beside one more who asks for everything all the time; how many times as long
-    p95 is.
+    """Measure visitors alone, then beside one more who asks for everything all the time; return the ratio of their p95
+    too.
     """
     with open_hall(users + 1) as hall:
         *guests, greedy = hall.guests
@@ -191,7 +191,7 @@ def measure_greedy(users: int, seconds: float, think: float) -> dict:
 
 
 def measure_memory(users: int, seconds: float, think: float, idle: int) -> dict:
-    """Memory of an idle visitor, then of the app while some visitors work for so long."""
+    """Measure the memory of an idle visitor, then that of the app while ``users`` visitors work for ``seconds``."""
     with open_hall(users) as hall:
         first = hall.guests[0]
         guests = [
@@ -213,8 +213,8 @@ def measure_memory(users: int, seconds: float, think: float, idle: int) -> dict:
 
 
 def measure_start() -> dict:
-    """Seconds until the page answers and until a browser shows its first picture, and the bytes of the page as they are
-    sent.
+    """Measure the seconds until the page answers and until a browser shows its first picture, and the bytes of the page
+    as they are sent.
     """
     from playwright.sync_api import sync_playwright
 
@@ -245,7 +245,7 @@ def measure_start() -> dict:
 
 
 def summary(taken: list[float], alone: list[float], aim: float) -> dict:
-    """Seconds of an action, and how many times those of one visitor alone in the same run."""
+    """Return the seconds of an action, and their ratio to those of one visitor alone in the same run."""
     p50, p95, usual = percentile(taken, 50), percentile(taken, 95), float(np.median(alone))
     ratios = {"p50_over_alone": p50 / usual, "p95_over_alone": p95 / usual} if taken else {}
     return {"answers": len(taken), "p50_s": p50, "p95_s": p95, "alone_s": usual, "aim_p95_s": aim} | ratios

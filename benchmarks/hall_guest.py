@@ -68,13 +68,13 @@ class Guest(Visitor):
         return ""
 
     def reply(self, name: str, kind: str, data: dict) -> dict:
-        """The canvas's reply to an event."""
+        """Send an event of the canvas; return its reply."""
         event = self.find(name, kind)
         value = self.send(name, kind, event_data=data)[event["outputs"].index(self.part("annotate"))]
         return json.loads(value["value"] if isinstance(value, dict) else value)
 
     def part(self, name: str) -> int:
-        """The number of a component by its label or id; "networks" are those that take part."""
+        """Return the number of a component by its label or id; "networks" are those that take part."""
         if name == "networks":
             return next(
                 id
@@ -87,7 +87,7 @@ class Guest(Visitor):
         return next(id for id in named if self.parts[id]["type"] not in ("column", "row"))
 
     def find(self, name: str, kind: str) -> dict:
-        """The listener to an event of a component."""
+        """Return the listener to an event of a component."""
         target = [self.part(name), kind]
         return next(
             event
@@ -96,7 +96,7 @@ class Guest(Visitor):
         )
 
     def send(self, name: str, kind: str, values: dict | None = None, event_data: dict | None = None) -> list:
-        """The outputs of an event.
+        """Send an event; return its outputs.
 
         values: of its inputs by label, where they are not those that the page opens with.
         """

@@ -71,7 +71,7 @@ def write_project(folder: Path, count: int) -> None:
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """The address of the app with a project."""
+    """Run the app with a project; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -95,7 +95,7 @@ def running(folder: Path) -> Iterator[str]:
 
 
 def p95(work: Callable[[int], object], times: int) -> float:
-    """Milliseconds, 95th percentile of ``times`` calls, each with its number."""
+    """Return the 95th percentile of ``times`` calls in milliseconds; each call gets its number."""
     taken = []
     for number in range(times):
         began = time.perf_counter()

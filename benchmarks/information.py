@@ -110,8 +110,8 @@ def mask_uncertainty(length: int, lesion_n: Tensor, order: str) -> dict[str, dic
 
 
 def bits_of(length: int) -> dict[str, Callable[[int, int], float]]:
-    """H1, H2 and H3 of images of so many patches, as functions of the cluster's size and the number
-    of hidden patches.
+    """Return H1, H2 and H3 of images of ``length`` patches, as functions of the cluster's size and the number of hidden
+    patches.
     """
     return {
         "h1": lambda lesion, hidden: uncertainty.random_bits(length, hidden),
@@ -187,7 +187,7 @@ def over_epochs(shared_nk: Tensor) -> dict[str, dict[str, float]]:
 
 
 def mixed_mask_share(means_n1hw: Tensor, generator: torch.Generator) -> Tensor:
-    """Images put together of patches of different images, which share nothing: (N, 1, rows, columns) likewise."""
+    """Mix the patches of different images, so that those of one image share nothing: (N, 1, rows, columns) likewise."""
     flat_nl = means_n1hw.flatten(1)
     return flat_nl.gather(0, torch.rand(flat_nl.shape, generator=generator).argsort(dim=0)).view_as(means_n1hw)
 
@@ -241,7 +241,7 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
 
 
 def records() -> dict[str, dict]:
-    """The records there are, by the words for their data sets."""
+    """Return the records there are, by the words for their data sets."""
     found = {
         path.stem.removeprefix("information-"): json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(HERE.glob("information-*.json"))
@@ -251,7 +251,7 @@ def records() -> dict[str, dict]:
 
 
 def draw(folder: Path) -> None:
-    """The figure of the records there are."""
+    """Draw the figure of the records there are."""
     figure = plots.information(records())
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("png", "pdf"):

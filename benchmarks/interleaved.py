@@ -22,8 +22,8 @@ PATIENCE = 20.0  # seconds for a process to end by itself
 
 
 def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 1) -> dict[str, list[dict]]:
-    """Let them prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in turns:
-    A B A B ...
+    """Let contestants prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in
+    turns: A B A B ...
 
     Returns for each the records of its pieces, the preparation first, then those that count: "seconds", "cpu_s" (of
     its own process, all threads), and what it gave to ``turn``; the first also has "warm_s", the seconds of the pieces
@@ -48,13 +48,13 @@ def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 
 
 
 def piece(name: str, line: Connection) -> dict:
-    """Let a contestant do its next piece of work."""
+    """Let a contestant do its next piece of work; return its record."""
     line.send(True)
     return receive(name, line)
 
 
 def receive(name: str, line: Connection) -> dict:
-    """The next message of a contestant; RuntimeError when it has ended."""
+    """Return the next message of a contestant; RuntimeError when it has ended."""
     try:
         return line.recv()
     except EOFError:
@@ -89,12 +89,12 @@ def take_part(work: Work, options: dict, line: Connection) -> None:
 
 
 def speeds(pieces: list[dict], images: int) -> list[float]:
-    """Images/s of each piece that counts, when each is so many images."""
+    """Return the images/s of each piece that counts, when each is of ``images`` images."""
     return [images / each["seconds"] for each in pieces[1:]]
 
 
 def by_cpu_time(mine: list[dict], theirs: list[dict]) -> float:
-    """Median of theirs ÷ mine in seconds of the CPU: what a ratio of speeds would be if nothing else ran on the
-    machine.
+    """Return the median of theirs ÷ mine in seconds of the CPU: the ratio of speeds if nothing else ran on
+    the machine.
     """
     return statistics.median(b["cpu_s"] / a["cpu_s"] for a, b in zip(mine[1:], theirs[1:], strict=True))

@@ -107,7 +107,7 @@ def choose_selectors(options: Ranking) -> dict[str, Select]:
 
 
 def at_random(truth_bl: Tensor) -> Clusters:
-    """No lesion cluster and a random number for each patch."""
+    """Return no lesion cluster, and a random number for each patch."""
     numbers_bl = torch.rand(truth_bl.shape, generator=torch.Generator().manual_seed(int(truth_bl.sum())))
     return Clusters(torch.zeros_like(truth_bl), numbers_bl.unsqueeze(2))
 
@@ -118,7 +118,7 @@ def score(found: Clusters) -> Tensor:
 
 
 def with_lesion(stack: Stack, patch: int) -> Tensor:
-    """The numbers of the images that have a lesion patch."""
+    """Return the numbers of the images that have a lesion patch."""
     lots = torch.arange(len(stack)).split(256)
     return torch.cat([patches.is_lesion(stack.take(lot)[1], patch).any(dim=1) for lot in lots]).nonzero()[:, 0]
 
@@ -177,7 +177,7 @@ def summarise_scores(values: Mapping[str, np.ndarray], weights_bn: np.ndarray) -
 
 
 def worst(stack: Stack, indices: Tensor, patch: int, auc_n: np.ndarray) -> plots.Figure:
-    """The images that ``geodesic`` ranks worst: the truth, and the patches it takes for lesion."""
+    """Draw the images that ``geodesic`` ranks worst: the truth, and the patches it takes for lesion."""
     rows = []
     for i in np.argsort(auc_n)[:WORST]:
         images_1chw, masks_11hw = stack.take(indices[i : i + 1])
@@ -206,7 +206,7 @@ def read_records(folder: Path = RECORDS) -> dict[str, dict]:
 
 
 def draw_figure(records: Mapping[str, dict]) -> plots.Figure:
-    """All records in one figure, selectors from best to worst."""
+    """Draw all records in one figure, selectors from best to worst."""
     found = {record["called"]: record["selectors"] for record in records.values()}
     names = {name for selectors in found.values() for name in selectors if name != TRUTH}
 

@@ -27,7 +27,7 @@ QUICK = ((4, 32, 4, 2),)
 
 
 def measure(width: int, size: int, batch: int, steps: int, rounds: int) -> tuple[dict, dict]:
-    """The line of one size, and what was measured for it."""
+    """Measure one size; return its line for the record, and what was measured for it."""
     details = {"width": width, "size": size, "batch": batch}
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", steps * batch, size)

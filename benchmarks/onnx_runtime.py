@@ -30,7 +30,7 @@ SIDE, BATCHES, THREADS, LEAST, MOST = 256, (1, 8), (1, 2), 3, 15
 
 
 def write_synthetic(path: Path, width: int) -> Path:
-    """A segmentation checkpoint with random weights."""
+    """Write a segmentation checkpoint with random weights."""
     torch.manual_seed(0)
     metadata = {
         "kind": "segmentation",
@@ -42,7 +42,7 @@ def write_synthetic(path: Path, width: int) -> Path:
 
 
 def open_session(path: Path, precise: str) -> tuple[Network, bytes]:
-    """Our network in a precision, and the same as an ONNX file."""
+    """Open our network in a precision, and build the same as an ONNX file."""
     found = checkpoint.load(path)
     example = (torch.rand(1, 1, SIDE, SIDE),)
     data = export.graph(
@@ -52,7 +52,9 @@ def open_session(path: Path, precise: str) -> tuple[Network, bytes]:
 
 
 def pairs(theirs: Callable[[], object], ours: Callable[[], object], lasting: float) -> list[tuple[float, float]]:
-    """Seconds of theirs and of ours in turns, for so many seconds but at least ``LEAST`` and at most ``MOST`` times."""
+    """Time theirs and ours in turns, for ``lasting`` seconds but at least ``LEAST`` and at most ``MOST`` times; return
+    seconds.
+    """
     taken, began = [], time.perf_counter()
     while len(taken) < LEAST or (len(taken) < MOST and time.perf_counter() - began < lasting):
         taken.append((seconds(theirs, 1)[0], seconds(ours, 1)[0]))
@@ -62,7 +64,7 @@ def pairs(theirs: Callable[[], object], ours: Callable[[], object], lasting: flo
 def compare(
     network: Network, data: bytes, batch: int, threads: int, lasting: float
 ) -> tuple[list[tuple[float, float]], dict]:
-    """The pairs, and what they were measured on: images per second of both, and how far their answers differ."""
+    """Return the pairs of seconds, and a record of both: images per second, and the difference of their answers."""
     torch.set_num_threads(threads)
     x_bchw = torch.rand(batch, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     session, image = export.session(data, threads), x_bchw.numpy()

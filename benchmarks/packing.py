@@ -96,7 +96,7 @@ def job(code: str, *arguments, fed: object = None) -> dict[str, float]:
 
 
 def compare(name: str, root: Path, size: int, top: Path) -> dict:
-    """Ours and the peer's on one data set, and theirs ÷ ours; leaves the pack in ``top``/pack."""
+    """Measure ours and the peer's on one data set, and theirs ÷ ours; leave the pack in ``top``/pack."""
     dataset = datasets.open_dataset(name, root)
     pairs = [[str(path) for path in dataset.files(patient)] for patient in dict.fromkeys(dataset.groups)]
     shutil.rmtree(top / "pack", ignore_errors=True)
@@ -140,7 +140,7 @@ def write_synthetic(root: Path, patients: int, slices: int, side: int) -> Path:
 
 
 def growth(patients: tuple[int, ...], slices: int, side: int, batches: int, top: Path) -> list[dict]:
-    """``compare`` on made-up data of several sizes, and batches of training from each pack."""
+    """Run ``compare`` on synthetic data of several sizes, and read batches of training from each pack."""
     rows = []
     for count in patients:
         root = write_synthetic(top / f"made-{count}", count, slices, side)

@@ -94,12 +94,12 @@ def network(width: int, careful: bool) -> nn.Module:
 
 
 def loss_of(predicted_b1hw: Tensor, image_b1hw: Tensor, hidden_b1hw: Tensor) -> Tensor:
-    """Mean squared error over what is hidden."""
+    """Return the mean squared error over the hidden pixels."""
     return ((predicted_b1hw - image_b1hw) ** 2 * hidden_b1hw).sum() / hidden_b1hw.sum()
 
 
 def epoch(model: nn.Module, optimiser: torch.optim.Optimizer, loader: Iterable[dict], device: torch.device) -> float:
-    """Train for an epoch; the mean loss."""
+    """Train for an epoch; return the mean loss."""
     losses = []
     for batch in loader:
         image, hidden = (batch[key].to(device, non_blocking=True) for key in ("image", "hidden"))
@@ -114,8 +114,8 @@ def epoch(model: nn.Module, optimiser: torch.optim.Optimizer, loader: Iterable[d
 
 
 def train(turn: Callable, pack: Path, width: int, batch: int, careful: bool, workers: tuple[int, ...]) -> None:
-    """A contestant (``turns``): an epoch a piece, with as many DataLoader workers, of those given, as are fastest for
-    an epoch here.
+    """Train as a contestant (``turns``), an epoch a piece, with the one of the given numbers of DataLoader workers that
+    is fastest here.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True

@@ -32,7 +32,7 @@ VERSIONS = {"ordinary": False, "careful": True}
 
 
 def theirs(turn: Callable, **settings) -> None:
-    """The peer as a contestant; only its own process imports MONAI."""
+    """Run the peer as a contestant; only its own process imports MONAI."""
     from benchmarks import peer
 
     peer.train(turn, **settings)
@@ -41,7 +41,7 @@ def theirs(turn: Callable, **settings) -> None:
 def measure(
     width: int, size: int, batch: int, steps: int, rounds: int, workers: tuple[int, ...]
 ) -> tuple[list[dict], dict]:
-    """The lines of one size, and what was measured for it."""
+    """Measure one size; return its lines for the record, and what was measured for them."""
     images = steps * batch
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", images, size)

@@ -30,7 +30,8 @@ QUICK = {"width": 2, "size": 32, "batch": 4, "images": 20, "epochs": 3}
 
 
 def command(processes: int, synced: bool, pack: Path, out: Path, settings: dict) -> list[str]:
-    """``train.pretrain`` in so many processes of one thread, with BatchNorm over all of them or over each.
+    """Return the command of ``train.pretrain`` in ``processes`` processes of one thread, with BatchNorm over all of
+    them or over each.
 
     settings: "width", "size", "batch" and "epochs".
     """

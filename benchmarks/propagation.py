@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def volumes(images: datasets.Dataset, limit: int):
-    """Name, slices (S, H, W) in [0, 1] and their truth of each volume that has an object."""
+    """Yield name, slices (S, H, W) in [0, 1] and their truth of each volume that has an object."""
     names = list(dict.fromkeys(images.groups))
     for name in names[: limit or None]:
         samples = [images[k] for k, group in enumerate(images.groups) if group == name]
@@ -98,7 +98,7 @@ def volumes(images: datasets.Dataset, limit: int):
 def volume_dice(
     network: Network, unit_shw: np.ndarray, truth_shw: np.ndarray, boxes: int, rng: np.random.Generator
 ) -> float:
-    """DSC of a volume from so many boxes."""
+    """Return the DSC of a volume from ``boxes`` boxes."""
     areas = truth_shw.sum(axis=(1, 2))
     there = np.flatnonzero(areas)
     starts = (

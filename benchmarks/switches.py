@@ -46,7 +46,7 @@ IMAGES = 128
 
 
 def impossible(switch: str) -> str:
-    """The reason why a switch cannot be measured here; empty when it can."""
+    """Return the reason why a switch cannot be measured here; "" when it can."""
     gpu = torch.cuda.is_available()
     if switch == "bf16" and not (
         torch.cuda.is_bf16_supported(including_emulation=False) if gpu else precision.cpu_has_bfloat16()
@@ -60,7 +60,7 @@ def impossible(switch: str) -> str:
 
 
 def run_of(switch: str, on: bool) -> RunOptions:
-    """The run's options with a switch on or off; bf16's other side is float32, on a GPU too."""
+    """Return the run's options with a switch on or off; the other side of bf16 is float32, on a GPU too."""
     if switch == "bf16":
         return RunOptions(precision="bf16" if on else "float32")
     return RunOptions(compile=switch == "compile" and on)
@@ -89,7 +89,7 @@ def task(switch: str, on: bool, pack: Path, out: Path, **shape: int) -> Task:
 
 
 def run_steps(turn: Callable, steps: int, switch: str, on: bool, **settings) -> None:
-    """A contestant (``turns``): a few steps a piece."""
+    """Run steps as a contestant (``turns``), a few a piece."""
     work, at = task(switch, on, **settings), Position()
     turn()
     while True:
@@ -102,7 +102,7 @@ def run_steps(turn: Callable, steps: int, switch: str, on: bool, **settings) -> 
 
 
 def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: int) -> dict:
-    """The line of one switch."""
+    """Measure one switch; return its line for the record."""
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(top / "compiled")  # none from before, for compile's first steps

@@ -17,7 +17,7 @@ CHUNK = 64  # images drawn at once
 
 
 def pack(folder: Path, images: int, size: int, each: int = 1, seed: int = 0) -> Path:
-    """Write a pack of so many images into ``folder``, in memory for a few at a time; returns the folder.
+    """Write a pack of ``images`` images into ``folder``, in memory for a few at a time; return the folder.
 
     each: images of a patient; 1 is a data set whose patients are unknown, in which near-duplicates are sought.
     """
@@ -37,7 +37,7 @@ def pack(folder: Path, images: int, size: int, each: int = 1, seed: int = 0) -> 
 
 
 def draw_images(count: int, size: int, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, H, W) and their masks bool (N, H, W)."""
+    """Draw images uint8 (N, H, W) and their masks bool (N, H, W)."""
     y_h1, x_w = np.linspace(-1, 1, size, dtype=np.float32)[:, None], np.linspace(-1, 1, size, dtype=np.float32)
     low, most = (-0.5, -0.5, 0.1, 0.1, 0.1, 1), (0.5, 0.5, 0.4, 0.4, 0.5, 6)
     top, left, high, wide, fade, bend = source.uniform(low, most, (count, 6)).T.astype(np.float32)[..., None, None]

@@ -24,7 +24,7 @@ EPOCHS = 800  # the paper's, of which a benchmark does the first few
 
 
 def options(width: int, size: int, batch: int, run: RunOptions | None = None) -> pretrain.Pretrain:
-    """A pretraining with MPS-AMS; everything else at its default."""
+    """Return the options of a pretraining with MPS-AMS; everything else is at its default."""
     learnt = pretrain.Optim(epochs=EPOCHS, batch=batch)
     return pretrain.Pretrain(
         methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or RunOptions()
@@ -32,7 +32,7 @@ def options(width: int, size: int, batch: int, run: RunOptions | None = None) ->
 
 
 def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device | None = None) -> Task:
-    """The task that ``train.pretrain`` makes of these options, on all images of a pack.
+    """Return the task that ``train.pretrain`` makes of these options, on all images of a pack.
 
     device: where, if not as the options have it.
     """
@@ -44,8 +44,8 @@ def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device 
 
 
 def ours(turn: Callable, pack: Path, out: Path, **settings) -> None:
-    """A contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are due, its
-    pictures.
+    """Train as a contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are
+    due, its pictures.
 
     Tells "clustering_s", what the clusters of all images took, which are found once before the first epoch.
     """
@@ -56,7 +56,7 @@ def ours(turn: Callable, pack: Path, out: Path, **settings) -> None:
 
 
 def run_with(work: Task, out: Path, turn: Callable[[], None]) -> None:
-    """The real loop, which ends each epoch with ``turn``, until that ends it; its bar is drawn, but nobody sees it."""
+    """Run the real loop, which ends each epoch with ``turn``, until that ends it; its bar is drawn unseen."""
 
     def after_epoch(epoch: int) -> dict:
         facts = work.after_epoch(epoch)
@@ -68,7 +68,9 @@ def run_with(work: Task, out: Path, turn: Callable[[], None]) -> None:
 
 
 def bare(turn: Callable, steps: int, **settings) -> None:
-    """A contestant: so many steps a piece, of nothing but forward, backward and optimiser on one fixed batch."""
+    """Train as a contestant: ``steps`` steps a piece, of nothing but forward, backward and optimiser on one fixed
+    batch.
+    """
     chosen = options(**settings)
     step = bare_step(chosen, chosen.run.start())
     turn()
@@ -79,7 +81,9 @@ def bare(turn: Callable, steps: int, **settings) -> None:
 
 
 def bare_step(chosen: pretrain.Pretrain, device: torch.device) -> Callable[[], None]:
-    """A step of the network that these options train, prepared as for training, towards its own input."""
+    """Return a function that does a step of the network that these options train, prepared as for training, towards its
+    own input.
+    """
     torch.manual_seed(chosen.run.seed)
     network: nn.Module = chosen.run.prepare(UNet(width=chosen.model.width), device)
     optimiser = torch.optim.Adam(network.parameters(), lr=chosen.optim.lr, fused=True)

@@ -82,7 +82,7 @@ class Calibrate:
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
-    """Parse, fit, write, print; returns what was written into the metadata."""
+    """Parse the options, fit, write and print; return what was written into the metadata."""
     chosen = parse(Calibrate, "train.calibrate", argv)
     memory.keep_freed()
     if chosen.out:
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def validation(metadata: dict, root: str | None) -> Stack:
-    """The validation part of the data set that a checkpoint was trained on, as the training saw it.
+    """Return the validation part of the data set that a checkpoint was trained on, as the training saw it.
 
     ValueError when it has none.
     """
@@ -135,7 +135,7 @@ def validation(metadata: dict, root: str | None) -> Stack:
 
 
 def predict_logits(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
+    """Return logits of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
     logits, truth = [], []
     for indices in tqdm(torch.arange(len(val)).split(CHUNK), desc="looking", unit="lot"):
         images_bchw, masks_b1hw = val.take(indices)
@@ -145,7 +145,7 @@ def predict_logits(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray
 
 
 def fit(logits_nss: np.ndarray, truth_nss: np.ndarray, kind: str) -> dict:
-    """Slope and intercept, and the reliability of the probabilities before and after."""
+    """Fit slope and intercept; return them with the reliability of the probabilities before and after."""
     counts_2k = sum(
         calibration.tally(logits_ss, truth_ss) for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True)
     )
@@ -157,7 +157,7 @@ def fit(logits_nss: np.ndarray, truth_nss: np.ndarray, kind: str) -> dict:
 
 
 def reliability(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) -> dict:
-    """``Reliability.table`` over all pixels of the images."""
+    """Return ``Reliability.table`` over all pixels of the images."""
     counted = Reliability()
     for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True):
         counted.add(probabilities(read, logits_ss), truth_ss)
@@ -165,17 +165,17 @@ def reliability(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) ->
 
 
 def probabilities(read: Readout, logits_ss: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities of an image, float32."""
+    """Return calibrated probabilities of an image, float32."""
     return read.probabilities(torch.from_numpy(logits_ss)).numpy()
 
 
 def outcomes(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) -> Outcomes:
-    """``calibration.outcomes`` of the calibrated probabilities."""
+    """Return ``calibration.outcomes`` of the calibrated probabilities."""
     return calibration.outcomes((probabilities(read, logits_ss) for logits_ss in logits_nss), truth_nss)
 
 
 def choose(judged: Outcomes, most_alarms: float) -> dict:
-    """The rule and what it does on the validation part, as metadata."""
+    """Choose the rule; return it and its results on the validation part, as metadata."""
     rule, quiet = calibration.find_rule(judged, most_alarms)
     about = {
         "smallest_area": rule.smallest_area,

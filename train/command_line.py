@@ -101,8 +101,8 @@ def parse(
 
 
 def config_first(argv: Sequence[str]) -> list[str]:
-    """The arguments with ``--config`` and its value before all others, which then win over the file wherever they
-    stand.
+    """Return the arguments with ``--config`` and its value before all others, which then win over the file in any
+    order.
     """
     words = list(argv)
     for index, word in enumerate(words):
@@ -113,8 +113,8 @@ def config_first(argv: Sequence[str]) -> list[str]:
 
 
 def update_names(words: Sequence[str], table: Mapping[str, Any]) -> list[str]:
-    """The arguments with options of earlier versions by their names now, in the TOML file too; table: what that file
-    holds.
+    """Return the arguments with options of earlier versions by their names now, in the TOML file too. table: what that
+    file holds.
     """
     words = list(words)
     updated = renames.update_config(table)
@@ -133,7 +133,7 @@ def update_names(words: Sequence[str], table: Mapping[str, Any]) -> list[str]:
 
 
 def as_toml(options: Any, names: Mapping[str, str], without: Sequence[str] = ()) -> str:
-    """Options as a TOML file that gives the same when read; names: of the groups. What is None is left out."""
+    """Return options as a TOML file that gives the same when read. names: of the groups. What is None is left out."""
     values = {key: value for key, value in asdict(options).items() if key not in without}
     values |= {group: {"name": name} | values[group] for group, name in names.items()}
     return "\n".join(toml_lines(values)).strip()
@@ -172,7 +172,7 @@ def run(main: Callable[[], object], command: str) -> None:
 
 
 def peek_option(argv: Sequence[str] | None, option: str, default: Any) -> Any:
-    """A dotted option's value before the others are known: from the command line (text), else its TOML file."""
+    """Return a dotted option's value before the others are known: from the command line (text), else its TOML file."""
     section: Any = config_of(argv)
     for key in option.split("."):
         section = section.get(key) if isinstance(section, dict) else None
@@ -180,7 +180,7 @@ def peek_option(argv: Sequence[str] | None, option: str, default: Any) -> Any:
 
 
 def early(argv: Sequence[str] | None, option: str) -> str | None:
-    """An option's value on the command line, None without one."""
+    """Return an option's value on the command line, None without one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(f"--{option}", dest="value")
     try:
@@ -190,7 +190,7 @@ def early(argv: Sequence[str] | None, option: str) -> str | None:
 
 
 def config_of(argv: Sequence[str] | None) -> dict:
-    """The contents of the TOML file named by --config; empty without one.
+    """Return the contents of the TOML file named by --config; empty without one.
 
     ValueError says what is wrong with the file.
     """
@@ -207,6 +207,6 @@ def config_of(argv: Sequence[str] | None) -> dict:
 
 
 def check_replace(path: Path, overwrite: bool) -> None:
-    """ValueError when there is a file of that name, unless it is empty or is to be replaced."""
+    """Raise ValueError when there is a file of that name, unless it is empty or is to be replaced."""
     if path.exists() and not overwrite and not (path.is_file() and path.stat().st_size == 0):
         raise ValueError(f"{path} exists already; --overwrite replaces it")

@@ -49,8 +49,8 @@ def measure_and_print(task: Task) -> None:
 
 
 def grow_on_cpu(task: Task) -> tuple[int, float]:
-    """The largest batch, up to the task's, that was computed, and the bytes of memory that each image more takes in its
-    process.
+    """Return the largest batch, up to the task's, that was computed, and the bytes of memory that each further image
+    takes in its process.
 
     What is predicted not to fit is told and not computed; (0, 0) when that is even the first.
     """
@@ -84,7 +84,9 @@ def grow_on_cpu(task: Task) -> tuple[int, float]:
 
 
 def growing_batches(task: Task) -> list[int]:
-    """Batches to compute one after the other: from a few images of each process and part, doubled, to the task's."""
+    """Return the batches to compute one after the other: from a few images of each process and part, doubled, to the
+    task's.
+    """
     sizes = [min(whole(task), FEW * distributed.world_size() * task.parts)]
     while sizes[-1] < whole(task):
         sizes.append(min(2 * sizes[-1], whole(task)))
@@ -92,7 +94,7 @@ def growing_batches(task: Task) -> list[int]:
 
 
 def whole(task: Task) -> int:
-    """Images of the task's largest step: a batch, or all images when they are fewer."""
+    """Return the number of images of the task's largest step: a batch, or all images when they are fewer."""
     return min(task.batch, task.images)
 
 
@@ -113,7 +115,9 @@ def refuse(task: Task, batch: int, each: float, needed: float) -> None:
 
 
 def grow_on_gpu(task: Task) -> tuple[int, float]:
-    """The largest batch, up to the task's, that fits; each image's memory is not told, as batches can be tried."""
+    """Return the largest batch, up to the task's, that fits, and 0 for the memory of each image, which is not
+    measured.
+    """
     batch = 0
     for size in growing_batches(task):
         if not possible(task, size):
@@ -132,7 +136,7 @@ def grow_on_gpu(task: Task) -> tuple[int, float]:
 
 
 def largest(task: Task, batch: int, each: float) -> str:
-    """The largest batch that fits, in words, after ``batch`` was computed with so many bytes for each image."""
+    """Return the largest batch that fits, in words, after ``batch`` was computed with ``each`` bytes for each image."""
     if task.device.type == "cuda":
         return (
             "ask one process alone; it is as many times larger as there are processes"
@@ -166,13 +170,13 @@ def saved_tensors(module: nn.Module) -> Iterator[dict[int, int]]:
 
 
 def free() -> float:
-    """Bytes that each process of this machine may still take; endless where the system does not tell."""
+    """Return the bytes that each process of this machine may still take; infinity where the system does not tell."""
     left = memory.available()
     return math.inf if left is None else left / processes_here()
 
 
 def time_calls(work: Callable[[], None]) -> float:
-    """Median seconds of a few calls of what was done once before; of one alone when it takes long."""
+    """Return the median seconds of a few calls of a function that was called before; of one call when it takes long."""
     began = time.monotonic()
     taken: list[float] = []
     while len(taken) < STEPS and (not taken or not any(launch.sum_values([time.monotonic() - began > SECONDS]))):
@@ -183,13 +187,13 @@ def time_calls(work: Callable[[], None]) -> float:
 
 
 def processes_here() -> int:
-    """Number of processes of the training that share this machine's memory, if machines are alike."""
+    """Return the number of processes of the training that share this machine's memory, if machines are alike."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def largest_tried(task: Task, fits: int) -> int:
-    """The largest batch that a GPU can compute, to within an eighth, from one that it can: doubled until it fails, then
-    halved in between.
+    """Return the largest batch that a GPU can compute, to within an eighth, from one that it can: doubled until it
+    fails, then halved in between.
     """
     fails = None
     while fails is None or fails - fits > max(distributed.world_size(), fits // 8):
@@ -202,7 +206,7 @@ def largest_tried(task: Task, fits: int) -> int:
 
 
 def possible(task: Task, batch: int) -> bool:
-    """True if one step on so many images fits into the GPU's memory."""
+    """Return True if one step on ``batch`` images fits into the GPU's memory."""
     try:
         step(task, Position(), batch)
     except torch.OutOfMemoryError:
@@ -213,7 +217,7 @@ def possible(task: Task, batch: int) -> bool:
 
 
 def format_duration(seconds: float) -> str:
-    """90 -> "1 min 30 s"."""
+    """Return seconds in words: 90 as "1 min 30 s"."""
     days, rest = divmod(round(seconds), 86400)
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)

@@ -78,7 +78,7 @@ class Evaluate:
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
-    """Parse, measure, print, write; returns the means."""
+    """Parse the options, measure, print and write; return the means."""
     options = parse(Evaluate, "train.evaluate", argv)
     memory.keep_freed()
     network = inference.open_network(options.weights, "float32")  # so that numbers do not depend on the processor
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def is_same_measurement(path: Path, about: dict) -> bool:
-    """True if a file holds an earlier result of the same measurement."""
+    """Return True if a file holds an earlier result of the same measurement."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -131,7 +131,7 @@ def is_same_measurement(path: Path, about: dict) -> bool:
 
 
 def select_cases(network: Network, source: Source, part: str) -> Dataset:
-    """The cases to measure: of the checkpoint's own split, or everything when the data set is another."""
+    """Return the cases to measure: those of the checkpoint's own split, or everything when the data set is another."""
     split = splits.restore(network.metadata["split"])
     name, trained = source.name or split.dataset, network.metadata.get("data", {}).get("modality", "")
     dataset = datasets.open_dataset(
@@ -173,7 +173,8 @@ def measure(
     score: Callable[..., dict[str, float]] = metrics.case,
     reliability: Reliability | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Numbers by "image" and case name, and for volumes by "volume" and patient; with a progress bar.
+    """Measure all cases, with a progress bar; return numbers by "image" and case name, and for volumes by "volume" and
+    patient.
 
     score: (predicted, truth, spacing) -> numbers. reliability: counts the probabilities of all pixels.
     """

@@ -64,8 +64,8 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
 
 
 def choose_cases(results: Sequence[Mapping], count: int) -> list[str]:
-    """Cases with a lesion from the easiest to the hardest, evenly by the rank of their mean DSC over all methods;
-    nothing is picked by hand.
+    """Return cases with a lesion from the easiest to the hardest, evenly by the rank of their mean DSC over all
+    methods; nothing is picked by hand.
     """
     columns = results[0]["columns"]
     dsc, real = columns.index("dsc"), columns.index("real")
@@ -115,7 +115,7 @@ class Drawing:
 
 
 def rows_of(options: Drawing) -> list[FigureRow]:
-    """Every image with what the networks outline on it."""
+    """Return every image with what the networks outline on it."""
     registry, rows = ModelRegistry(options.weights), []
     for number, file in enumerate(options.images):
         case = open_case.open_upload(
@@ -148,7 +148,7 @@ def rows_of(options: Drawing) -> list[FigureRow]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, ask the networks, draw, write."""
+    """Parse the options, ask the networks, draw and write the figure."""
     options = parse(Drawing, "train.figure", argv)
     out = Path(options.out)
     check_replace(out, options.overwrite)

@@ -83,7 +83,7 @@ class Finetune:
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
-    """Parse, train, save; returns the file with the weights."""
+    """Parse the options, train and save; return the file with the weights."""
     name = peek_option(argv, "recipe.name", "paper")
     one_of("recipe.name", name, tuple(RECIPES))
     preset = {f"recipe.{key}": value for key, value in asdict(RECIPES[name]).items()} | {"recipe.name": name}
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
 
 
 def batch_of_paper(data: str, labels: str | float) -> int:
-    """The paper's batch for a data set and a share of labels."""
+    """Return the paper's batch for a data set and a share of labels."""
     try:
         return BATCHES.get((data, float(labels)), Recipe.batch)
     except (TypeError, ValueError):
@@ -107,7 +107,7 @@ def batch_of_paper(data: str, labels: str | float) -> int:
 
 
 def differences(about: dict, options: Finetune) -> list[str]:
-    """Sentences on options that were given and are not what the checkpoint to begin from has."""
+    """Return sentences on the options that were given and differ from those of the checkpoint to begin from."""
     found = []
     if about.get("size", options.data.size) != options.data.size:
         found.append(
@@ -141,7 +141,9 @@ def learn(
     device: torch.device,
     watch: Callable[[float], None] = lambda done: None,
 ) -> Path | None:
-    """``finetune`` on a data set that is open and divided. watch: is told the share that is done after every step."""
+    """Run ``finetune`` on a data set that is open and divided. watch: called with the share that is done after every
+    step.
+    """
     if not stack.target:
         raise ValueError(
             f"{options.data.name!r} at {options.data.root} has no masks to learn from; it serves for pretraining only"
@@ -209,7 +211,9 @@ def build_model(options: Finetune, model: dict, start: Checkpoint | None, device
 def sample_parts(
     options: Finetune, stack: Stack, split: Split, labelled: Sequence[str], device: torch.device
 ) -> SampleParts:
-    """The images with labels, those of the validation part, and for a teacher the others of the training part."""
+    """Return the images with labels, those of the validation part, and for a teacher the others of the
+    training part.
+    """
     unlabelled = sorted(set(split.train) - set(labelled))
     parts = (labelled, split.val, unlabelled) if options.recipe.teacher.weight else (labelled, split.val)
     return SampleParts(
@@ -218,7 +222,7 @@ def sample_parts(
 
 
 def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -> Path:
-    """The run folder when none is given, such as runs/busi-mps_ams-seg-10-strong-256px-w16-70ep-0-1a2b3c; ``name`` is
+    """Return the run folder when none is given, such as runs/busi-mps_ams-seg-10-strong-256px-w16-70ep-0-1a2b3c. name:
     the recipe's.
     """
     data, seed = options.data, options.run.seed
@@ -234,7 +238,7 @@ def task(
     parts: SampleParts,
     watch: Callable[[float], None] = lambda done: None,
 ) -> loop.Task:
-    """The loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
+    """Return the loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
     recipe, labelled, val = options.recipe, parts.labelled, parts.val
     device = next(model.parameters()).device
     network = launch.data_parallel(model.training_module)

@@ -14,7 +14,7 @@ import filelock
 
 @contextmanager
 def claim(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock file while inside; yields whether it could be had. The system frees it when the process dies."""
+    """Hold a lock file while inside; yield True if it could be had. The system frees it when the process dies."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=-1 if wait else 0)
@@ -29,8 +29,8 @@ def claim(path: Path, wait: bool = False) -> Iterator[bool]:
 
 @contextmanager
 def time_limit(minutes: float) -> Iterator[threading.Event]:
-    """Inside, SIGTERM comes after so many minutes (0: never), which training answers by saving; the event says that it
-    came.
+    """Send SIGTERM after ``minutes`` (0: never) while inside, on which a training saves; yield an event that is set
+    then.
 
     A signal from elsewhere, or Ctrl-C, ends the program as usual, after saving.
     """

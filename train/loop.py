@@ -63,12 +63,12 @@ class Task:
 
 
 def steps(images: int, batch: int, epochs: int = 1) -> int:
-    """Optimiser steps in so many epochs; an epoch's last batch may be smaller."""
+    """Return the number of optimiser steps in ``epochs`` epochs; an epoch's last batch may be smaller."""
     return math.ceil(images / batch) * epochs
 
 
 def generator(seed: int, *key: int) -> torch.Generator:
-    """A CPU generator that depends on nothing but these numbers; so a step's randomness needs no saving."""
+    """Return a CPU generator that depends on nothing but these numbers, so that a step's randomness needs no saving."""
     drawn = np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
 
@@ -129,7 +129,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
 
 
 def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
-    """The batches of image indices of an epoch in its own random order, without the first ``skip``."""
+    """Yield the batches of image indices of an epoch in its own random order, without the first ``skip``."""
     source = generator(task.seed, 1, epoch)
     order = (
         torch.randperm(task.images, generator=source) if task.weights is None else sampling.draw(task.weights, source)
@@ -199,7 +199,7 @@ def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
 
 
 def progress(task: Task, at: Position) -> tqdm:
-    """A bar over all images of the run: images/s and time left."""
+    """Return a bar over all images of the run: images/s and time left."""
     done = at.step // task.steps * task.images + at.step % task.steps * task.batch
     style = {
         "unit": "img",
@@ -213,8 +213,8 @@ def progress(task: Task, at: Position) -> tqdm:
 
 @contextmanager
 def stop_signal() -> Iterator[list[int]]:
-    """A list that receives the number of the first SIGINT or SIGTERM; the second acts as usual, unless torchrun watches
-    over us.
+    """Yield a list that receives the number of the first SIGINT or SIGTERM; the second acts as usual, unless torchrun
+    watches over us.
     """
     received: list[int] = []
 

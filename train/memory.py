@@ -32,7 +32,7 @@ CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def peak() -> int | None:
-    """Bytes of memory that this process has taken at most; None where the system does not tell."""
+    """Return the most bytes of memory that this process has taken; None where the system does not tell."""
     if taken := field(STATUS, "VmHWM"):
         return taken
     try:
@@ -43,8 +43,8 @@ def peak() -> int | None:
 
 
 def available() -> int | None:
-    """Bytes that this process may take beyond what it has: free on the machine, and left to it by its control groups
-    and by ``ulimit -v``.
+    """Return the bytes that this process may still take: free on the machine, and left to it by its control groups and
+    by ``ulimit -v``.
 
     None where the system does not tell.
     """
@@ -62,8 +62,8 @@ def available() -> int | None:
 
 
 def cached_memory() -> int | None:
-    """Bytes of the machine that this process has not taken, where no more is known (macOS); None where not even that
-    is.
+    """Return the bytes of the machine's memory that this process has not taken, where no more is known (macOS); None
+    where not even that is.
     """
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - (peak() or 0)
@@ -72,14 +72,14 @@ def cached_memory() -> int | None:
 
 
 def field(path: Path, name: str) -> int | None:
-    """The bytes that a line "name: N kB" of a file in /proc says; None where there is no such file or line."""
+    """Return the bytes that a line "name: N kB" of a file in /proc says; None where there is no such file or line."""
     lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def control_groups() -> list[tuple[int, int]]:
-    """Limit and use in bytes of the control groups (version 2 or 1) of this process and of those above, where they have
-    a limit.
+    """Return limit and use in bytes of the control groups (version 2 or 1) of this process and of those above, where
+    they have a limit.
 
     What the kernel would give up first, files that it keeps in memory, is not counted as used.
     """
@@ -103,7 +103,7 @@ def control_groups() -> list[tuple[int, int]]:
 
 
 def cgroup_limits(folder: Path, limit: str, used: str) -> list[tuple[int, int]]:
-    """Limit and use of one control group; nothing when it has no limit."""
+    """Return limit and use of one control group; an empty list when it has no limit."""
     try:
         allowed, taken = (folder / limit).read_text().strip(), int((folder / used).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())

@@ -136,7 +136,7 @@ class RunOptions:
         return torch.device("cuda", launch.local_rank())
 
     def prepare(self, module: Trained, device: torch.device) -> Trained:
-        """The module on its device, for training: in the precision asked for, with BatchNorm over all processes.
+        """Move the module to its device, for training: in the precision asked for, with BatchNorm over all processes.
 
         Weights are in channels_last on a GPU and with bfloat16; in float32 a CPU gains nothing by it
         (``benchmarks/switches.py``).
@@ -154,8 +154,8 @@ class RunOptions:
 
 
 def to_device_if_fits(stack: Stack, device: torch.device) -> Stack:
-    """The selected samples in the GPU's memory, when they take no more than half of what is free there; else as they
-    are.
+    """Return the selected samples in the GPU's memory, when they take no more than half of what is free there; else as
+    they are.
     """
     if device.type == "cuda" and stack.bytes <= torch.cuda.mem_get_info(device)[0] / 2:
         return stack.to(device)
@@ -163,7 +163,7 @@ def to_device_if_fits(stack: Stack, device: torch.device) -> Stack:
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> None:
-    """ValueError unless ``value`` is allowed, naming both, and the one that may have been meant."""
+    """Raise ValueError unless ``value`` is allowed; it names both, and the one that may have been meant."""
     if value not in allowed:
         near = difflib.get_close_matches(str(value), allowed, 1)
         raise ValueError(
@@ -173,7 +173,7 @@ def one_of(name: str, value: str, allowed: Collection[str]) -> None:
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    """ValueError unless ``value`` is that large, naming both."""
+    """Raise ValueError, which names both, unless ``value`` is at least ``least``."""
     if not value >= least:
         raise ValueError(f"{name} is {value}; expected at least {least}")
 
@@ -185,13 +185,13 @@ LOCAL = ("root", "packs", "out", "init", "resume", "overwrite", "dry_run")
 
 
 def open_data(options: Data, track: Callable = iter) -> tuple[Stack, Split]:
-    """All of a data set at the network's size, and its split. ValueError says what is wrong with it."""
+    """Return a whole data set at the network's size, and its split. ValueError says what is wrong with it."""
     stack = read(options, track)
     return stack, divide(options, stack)[0]
 
 
 def read(options: Data, track: Callable = iter) -> Stack:
-    """All of a data set at the network's size: a pack as it is, anything else read into memory."""
+    """Return a whole data set at the network's size: a pack as it is, anything else read into memory."""
     if options.root and packs.is_pack(options.root):
         stack = packs.read(options.root)
         if (stack.name, stack.size) != (options.name, options.size):
@@ -223,8 +223,8 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
-    """The split, which is of patients, and the pairs of near-duplicates; those are sought only where patients are
-    unknown.
+    """Return the split, which is of patients, and the pairs of near-duplicates; those are sought only where patients
+    are unknown.
     """
     patients = tuple(dict.fromkeys(stack.groups))
     pairs = splits.near_duplicates(thumbnails(stack)) if patients == stack.cases else []
@@ -233,7 +233,7 @@ def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
 
 
 def thumbnails(stack: Stack) -> np.ndarray:
-    """Small versions of all images, to find near-duplicates on: float (N, 32, 32)."""
+    """Return small versions of all images, to find near-duplicates on: float (N, 32, 32)."""
     side = splits.THUMBNAIL
     lots = (stack.take(indices)[0].float() for indices in torch.arange(len(stack)).split(CHUNK))
     return torch.cat([F.interpolate(lot_nchw, (side, side), mode="area")[:, 0] for lot_nchw in lots]).numpy()

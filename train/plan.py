@@ -69,7 +69,7 @@ class Job:
         )
 
     def argv(self) -> list[str]:
-        """The options as a command line of train.pretrain or train.finetune."""
+        """Return the options as a command line of train.pretrain or train.finetune."""
         return arguments(dict(self.options))
 
 
@@ -138,12 +138,12 @@ class Plan:
 
 
 def available() -> list[str]:
-    """The names of the plans that ship with the project."""
+    """Return the names of the plans that ship with the project."""
     return sorted(path.stem for path in PLANS.glob("*.toml"))
 
 
 def read(plan: str | Path, data: Mapping[str, Any] = {}, seeds: Sequence[int] = (), draws: Sequence[int] = ()) -> Plan:
-    """A plan of that name or in that file, with other options of the data set, other seeds or draws if given.
+    """Read a plan by its name or its file, with other options of the data set, other seeds or draws if given.
 
     ValueError says what is wrong with it, and which plans there are.
     """
@@ -161,7 +161,7 @@ def read(plan: str | Path, data: Mapping[str, Any] = {}, seeds: Sequence[int] = 
 
 
 def check(parts: Mapping, path: Path) -> None:
-    """ValueError unless every part is known and complete, and names nothing that is not there."""
+    """Raise ValueError unless every part is known and complete, and names nothing that is not there."""
     within(parts, PARTS, f"{path}")
     missing = [name for name in ("seeds", "draws", "data", "methods", "recipes") if not parts.get(name)]
     if missing or not {"name", "size"} <= parts["data"].keys():
@@ -178,14 +178,14 @@ def check(parts: Mapping, path: Path) -> None:
 
 
 def within(names: Sequence[str] | Mapping, known: Sequence[str] | Mapping, where: str) -> None:
-    """ValueError when a name is not among the known ones."""
+    """Raise ValueError when a name is not among the known ones."""
     unknown = [str(name) for name in names if name not in known]
     if unknown:
         raise ValueError(f"{where}: unknown {', '.join(unknown)}; expected some of: {', '.join(map(str, known))}")
 
 
 def flat(options: Mapping, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted names: {"optim": {"lr": 1e-3}} -> {"optim.lr": 1e-3}."""
+    """Return nested tables as dotted names: {"optim": {"lr": 1e-3}} -> {"optim.lr": 1e-3}."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -193,7 +193,7 @@ def flat(options: Mapping, prefix: str = "") -> dict[str, Any]:
 
 
 def arguments(options: Mapping[str, Any]) -> list[str]:
-    """Dotted names and values as a command line: {"optim.lr": 1e-3} -> ["--optim.lr", "0.001"]."""
+    """Return dotted names and values as a command line: {"optim.lr": 1e-3} -> ["--optim.lr", "0.001"]."""
     return [
         word
         for name, value in options.items()

@@ -34,13 +34,13 @@ class ProgressReporter:
             self.written = time.monotonic()
 
     def write(self, words: str, failed: bool = False) -> None:
-        """Whatever time it is."""
+        """Write the progress at once, however short ago it was last written."""
         retraining_run.write(
             self.folder / retraining_run.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed}
         )
 
     def count(self, part: str, words: str) -> Callable[[Iterable], Iterator]:
-        """Wraps a sequence, to tell which of it is being done."""
+        """Return a function that wraps a sequence and reports which of its values is being worked on."""
 
         def each(values: Sequence) -> Iterator:
             for number, value in enumerate(values):

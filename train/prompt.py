@@ -78,7 +78,7 @@ class Train:
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
-    """Parse, train, save; returns the file with the weights, None after a dry run."""
+    """Parse the options, train and save; return the file with the weights, None after a dry run."""
     init = peek_option(argv, "init", None)
     about = checkpoint.metadata(init) if init else {}
     preset = {"learning.size": about["size"]} if about.get("kind") == "prompt" else {}
@@ -138,7 +138,8 @@ def train(options: Train) -> Path | None:
 
 
 def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> UNet:
-    """The network to train: anew, or from a checkpoint, with zeros for the channels that its first convolution lacks.
+    """Return the network to train: a new one, or one from a checkpoint, with zeros for the channels that its first
+    convolution lacks.
 
     ValueError when that checkpoint has seen images of the validation or test parts, or has several channels of images.
     """
@@ -166,7 +167,7 @@ def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> 
 
 
 def task(options: Train, config: dict, model: Averaged, objects: Objects, data: Sequence[PartedSet]) -> loop.Task:
-    """The loop's task: in every step simulated users mark objects, and correct the answers, for some turns."""
+    """Return the loop's task: in every step simulated users mark objects, and correct the answers, for some turns."""
     learning = options.learning
     device = next(model.parameters()).device
     network = launch.data_parallel(model.training_module)
@@ -234,7 +235,7 @@ def next_prompts(
     probabilities_bss: np.ndarray,
     rng: np.random.Generator,
 ) -> list[Prompt]:
-    """The prompts of the next turn, after users have seen the answers to those they asked."""
+    """Return the prompts of the next turn, after users have seen the answers to those they asked."""
     following = []
     for prompt, (image_hw, truth_hw), crop, probability_ss in zip(
         previous, chosen, crops, probabilities_bss, strict=True

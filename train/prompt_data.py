@@ -96,7 +96,7 @@ def name_of_pack(root: str) -> str:
 
 
 def select_with_objects(stack: Stack) -> Stack:
-    """Only the images of a data set whose masks have at least ``SMALLEST`` pixels."""
+    """Return only the images of a data set whose masks have at least ``SMALLEST`` pixels."""
     lots = torch.arange(len(stack)).split(256)
     chosen = (
         torch.cat([lot[stack.take(lot)[1].flatten(1).sum(dim=1) >= SMALLEST] for lot in lots])
@@ -131,7 +131,7 @@ class Objects:
         return int(self.ends_s[-1])
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Some images by their number: float (B, 1, S, S) in [0, 1] and bool (B, 1, S, S)."""
+        """Return some images by their number: float (B, 1, S, S) in [0, 1] and bool (B, 1, S, S)."""
         taken = []
         for index in indices.tolist():
             number = int(torch.searchsorted(self.ends_s, index, right=True))
@@ -161,7 +161,7 @@ def hashes(data: Sequence[PartedSet]) -> str:
 
 
 def objects_of(stack: Stack, indices: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images and their largest objects: float32 (H, W) in [0, 1] and bool (H, W)."""
+    """Yield images and their largest objects: float32 (H, W) in [0, 1] and bool (H, W)."""
     for index in indices:
         image_1chw, mask_11hw = stack.take(index[None])
         yield image_1chw[0, 0].float().div(255).numpy(), simulated_users.largest_part(mask_11hw[0, 0].numpy())
@@ -170,7 +170,8 @@ def objects_of(stack: Stack, indices: Tensor) -> Iterator[tuple[np.ndarray, np.n
 def choose_object(
     image_hw: np.ndarray, mask_hw: np.ndarray, shapes: float, similar: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The image and an object in it, bool (H, W): a part of its mask, or a structure, or a shape painted into it.
+    """Return the image and an object in it, bool (H, W): a part of its mask, or a structure, or a shape painted into
+    it.
 
     shapes, similar: how often it is a shape and a structure; also a shape where the mask has no part.
     """
@@ -187,7 +188,7 @@ def choose_object(
 
 
 def moved_crop(crop: Box, prompt: Prompt, rng: np.random.Generator) -> Box:
-    """The crop of a prompt moved and scaled a little; more around points alone, which tell no size."""
+    """Move and scale the crop of a prompt a little; more around points alone, which do not show the object's size."""
     reach = 0.15 if prompt.box is not None or prompt.mask is not None else 0.6
     side = max(prompts.LEAST_SIDE, round(crop.height * float(np.exp(rng.uniform(-reach, reach)))))
     shift = rng.uniform(-0.05, 0.05, 2) * crop.height
@@ -198,5 +199,5 @@ def moved_crop(crop: Box, prompt: Prompt, rng: np.random.Generator) -> Box:
 
 
 def cropped_truth(truth_hw: np.ndarray, crop: Box, size: int) -> Tensor:
-    """The part of an object that lies in a crop, as the network is to answer it: bool (1, S, S)."""
+    """Return the part of an object that lies in a crop, as the network is to answer it: bool (1, S, S)."""
     return transforms.resize_mask(transforms.crop(truth_hw, crop), size, size)[0]

@@ -46,7 +46,9 @@ def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset |
 
 
 def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[Target]:
-    """The largest object of each image that has one, in order; at most ``limit`` of them, spread evenly (0: all)."""
+    """Yield the largest object of each image that has one, in order; at most ``limit`` of them, spread evenly
+    (0: all).
+    """
     chosen = list(range(len(images)))
     if limit:
         marked = [number for number in chosen if mask_of(images, number).any()]
@@ -60,7 +62,7 @@ def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[T
 
 
 def mask_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
-    """The truth of the image of that number: bool (H, W)."""
+    """Return the truth of an image by its number: bool (H, W)."""
     return (
         images.take(torch.tensor([number]))[1][0, 0].numpy()
         if isinstance(images, datasets.Stack)
@@ -69,7 +71,7 @@ def mask_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarra
 
 
 def unit_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
-    """The image of that number: float32 (H, W) in [0, 1]; of several channels the first."""
+    """Return an image by its number: float32 (H, W) in [0, 1]; of several channels the first."""
     if isinstance(images, datasets.Stack):
         return images.take(torch.tensor([number]))[0][0, 0].float().div(255).numpy()
     unit = images[number].unit

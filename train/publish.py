@@ -29,7 +29,7 @@ LARGEST = 16 * 2**20  # bytes of a shipped file
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
-    """Parse, copy, write all cards; returns the checkpoints of the runs."""
+    """Parse the options, copy the checkpoints and write all cards; return the checkpoints of the runs."""
     parser = Parser(prog="python -m train.publish", description=__doc__)
     parser.add_argument(
         "runs", nargs="*", type=Path, help="run folders with weights.safetensors; none only writes the cards anew"
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 
 def card_of(path: Path) -> str:
-    """The model card of a shipped checkpoint. ValueError when an evaluation beside it measured another file."""
+    """Return the model card of a shipped checkpoint. ValueError when an evaluation beside it measured another file."""
     found = checkpoint.load(path)
     if found.metadata["kind"] == "prompt":
         return prompt_card.card(path.stem, found, prompt_card.evaluations(path, found.sha256))
@@ -83,8 +83,8 @@ def card_of(path: Path) -> str:
 
 
 def best(path: Path, labels: float, recipe: str) -> dict[Path, str]:
-    """The run folder, for each method, of the fine-tuning with the highest DSC on the validation part, and a sentence
-    that says so.
+    """Return for each method the run folder of the fine-tuning with the highest DSC on the validation part, and a
+    sentence that says so.
 
     The test part has no say. ValueError when there is no such run.
     """
@@ -102,8 +102,8 @@ def best(path: Path, labels: float, recipe: str) -> dict[Path, str]:
 
 
 def refuse_replacing(names: Sequence[str], folder: Path, overwrite: bool) -> None:
-    """ValueError names shipped files that runs would replace, unless that is wanted, and names that several runs would
-    have.
+    """Raise ValueError with the shipped files that runs would replace, unless that is wanted, and with names that
+    several runs would have.
     """
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

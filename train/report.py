@@ -28,7 +28,7 @@ RESULTS = Path("results")
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
-    """Parse, read, write a report per plan, print the tables; returns the reports."""
+    """Parse the options, read the records, write a report per plan and print the tables; return the reports."""
     parser = Parser(prog="python -m train.report", description=__doc__)
     parser.add_argument("records", nargs="*", type=Path, help=f"files of train.reproduce (default: {RESULTS}/*.jsonl)")
     parser.add_argument(
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 
 def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -> Path:
-    """Everything of one plan into a folder; returns the path of report.md."""
+    """Write everything of one plan into a folder; return the path of report.md."""
     folder.mkdir(parents=True, exist_ok=True)
     paper = tables.paper_numbers()
     (name,) = results.plans
@@ -132,8 +132,8 @@ def scale(results: Results) -> list[str]:
 
 
 def leaks(paths: Sequence[Path], name: str) -> list[str]:
-    """Number of test images with a near-duplicate in training, with our split and with the paper's; nothing if it is
-    not recorded.
+    """Return a sentence on the test images with a near-duplicate in training, with our split and with the paper's;
+    nothing if it is not recorded.
     """
     found = [row for path in paths for row in jsonl.read(path, "leakage") if row["plan"] == name]
     if not found:
@@ -161,7 +161,7 @@ def describe_values(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
 
 
 def missing_runs(results: Results, name: str) -> list[str]:
-    """The runs of the plan without a record; of a plan that is not ours, the runs that other methods have."""
+    """List the runs of the plan without a record; of a plan that is not ours, the runs that other methods have."""
     lines = ["", "## Missing", ""]
     if name in plan.available():
         planned = plan.read(name)
@@ -195,7 +195,9 @@ def missing_runs(results: Results, name: str) -> list[str]:
 
 
 def list_keys(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]:
-    """Runs in words: recipe “strong” first, shares of labels rising, methods that lack the same runs in one line."""
+    """List runs in words: recipe “strong” first, shares of labels rising, methods that lack the same runs in
+    one line.
+    """
     draws_of: dict[tuple, dict[int | None, list[int]]] = {}
     for method, seed, draw, labels, recipe in keys:
         draws_of.setdefault((recipe, labels, method), {}).setdefault(seed, []).append(draw)
@@ -302,7 +304,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
-    """Write all plots as PNG and PDF; returns what each shows and the name of its PNG."""
+    """Write all plots as PNG and PDF; return what each shows and the name of its PNG."""
     figures = {}
     if any(row["loss"] for row in results.pretrainings):
         figures["curves"] = "Losses of the pretrainings", plots.curves(results.pretrainings, TITLES)

@@ -41,7 +41,7 @@ WAIT = 5.0  # seconds between looks at what other processes are doing
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
-    """Parse, list, run what is missing; returns the file with the records."""
+    """Parse the options, list the jobs and run the missing ones; return the file with the records."""
     options = arguments().parse_args(argv)
     name = options.plan or options.name
     if name is None:
@@ -114,7 +114,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def fraction(text: str) -> tuple[int, int]:
-    """ "2/3" -> (2, 3)."""
+    """Parse a shard, "2/3", as (2, 3)."""
     part, _, whole = text.partition("/")
     if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form K/N with 1 <= K <= N")
@@ -122,8 +122,8 @@ def fraction(text: str) -> tuple[int, int]:
 
 
 def share(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
-    """The K-th of N parts of the jobs; what begins from one pretraining stays in one part, as does a
-    draw from scratch.
+    """Return the K-th of N parts of the jobs; what begins from one pretraining stays in one part, as does a draw from
+    scratch.
     """
     chains = list(dict.fromkeys(chain(job) for job in jobs))
     part, whole = shard
@@ -131,7 +131,7 @@ def share(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
 
 
 def chain(job: Job) -> tuple:
-    """The name of a chain of jobs that must be in one shard: the pretraining, or from scratch the draw."""
+    """Return the name of a chain of jobs that must be in one shard: the pretraining, or from scratch the draw."""
     return (job.method, job.seed) if job.seed is not None else (job.method, job.draw)
 
 
@@ -145,11 +145,12 @@ class Reproduction:
         self.pack = Path(root) if root and self.brings_pack else out / f"pack-{planned.data['size']}"
 
     def done(self) -> dict[str, dict]:
-        """The records of finished jobs by name."""
+        """Return the records of finished jobs by name."""
         return {row["run"]: row for row in jsonl.read(self.records) if "run" in row} if self.records.exists() else {}
 
     def missing_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that have no record yet.
+        """Return the jobs that have no record yet. ValueError when a record was made with other options than the plan
+        has now.
 
         ValueError when a record was made with other options than the plan has now.
         """
@@ -223,7 +224,7 @@ class Reproduction:
         return dataset.select(dataset.cases[:cases]) if cases else dataset
 
     def attempt(self, job: Job, failed: dict[str, str]) -> bool:
-        """Do a job unless another process has it or has done it; whether it was ours.
+        """Do a job unless another process is doing it or has done it; return True if it was done here.
 
         A refusal goes into ``failed``.
         """
@@ -241,7 +242,9 @@ class Reproduction:
         return True
 
     def perform(self, job: Job, folder: Path) -> None:
-        """Train, or go on, and measure; then write the record and drop the state that is not needed any more."""
+        """Train, or continue a training, and measure; then write the record and delete the state that is not needed any
+        more.
+        """
         weights = folder / "weights.safetensors"
         if not weights.exists():
             argv = [
@@ -267,7 +270,7 @@ class Reproduction:
         state.forget(folder)
 
     def measure(self, weights: Path) -> dict:
-        """Scores of a segmentation on the test part, per image (and volume), as columns.
+        """Return the scores of a segmentation on the test part, per image (and volume), as columns.
 
         At the images' own size, or where only a pack was given at its size.
         """
@@ -288,12 +291,12 @@ class Reproduction:
 
 
 def run_device(options: Mapping) -> torch.device:
-    """The device that a plan's [run] options train on."""
+    """Return the device that a plan's [run] options train on."""
     return RunOptions(**{name: value for name, value in options.items() if name == "device"}).start()
 
 
 def fingerprint(job: Job) -> str:
-    """A hash of the options that make a job."""
+    """Return a hash of the options that make a job."""
     options = [renames.restore_option(*option) for option in job.options]
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()[:16]
 

@@ -67,7 +67,7 @@ class Corrections:
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
-    """Parse, learn, measure; returns the verdict as it is written."""
+    """Parse the options, learn and measure; return the verdict as it is written."""
     options = parse(Corrections, "train.retrain", argv)
     memory.keep_freed()
     with contextlib.ExitStack() as end:
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def correct(folder: Path, steps: int, lr: float) -> dict:
-    """Learn in a run folder that ``learning.prepare`` made; its verdict.
+    """Learn in a run folder that ``retraining.prepare`` made; return its verdict.
 
     Whatever goes wrong is told there in a sentence.
     """
@@ -151,12 +151,12 @@ def learn(folder: Path, progress: ProgressReporter, steps: int, lr: float) -> di
 
 
 def corrected_stack(folder: Path, modality: str) -> Dataset:
-    """The images and masks of a run as a data set, of the modality that the project says they are."""
+    """Return the images and masks of a run as a data set, of the modality that the project states."""
     return datasets.open_dataset("folder", folder, modality=modality)
 
 
 def divide(stack: Stack, learn: Sequence[str], holdout: Sequence[str], seen: set[str]) -> tuple[Split, set[str]]:
-    """The split of the items, and the near-duplicates that are in neither part.
+    """Return the split of the items, and the near-duplicates that are in neither part.
 
     Of two alike, one in each part, the one to learn from is left out. Where the checkpoint has seen that one (seen) in
     an earlier round, the held-back one tells nothing any more, and is left out too. ValueError when that leaves too
@@ -180,8 +180,8 @@ def divide(stack: Stack, learn: Sequence[str], holdout: Sequence[str], seen: set
 
 
 def finetune_options(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr: float) -> Finetune:
-    """The fine-tuning: the strong recipe with another learning rate, for so many steps; of volumes every n-th slice if
-    need be.
+    """Return the options of the fine-tuning: the strong recipe with another learning rate, for about ``steps`` steps;
+    of volumes every n-th slice if need be.
     """
     recipe = replace(RECIPES["strong"], lr=lr)
     slice_stride = max(1, len(stack.of(split.train)) // (steps * recipe.batch))
@@ -207,7 +207,7 @@ def finetune_options(folder: Path, plan: dict, stack: Stack, split: Split, steps
 def measure(
     weights: Path, dataset: Dataset, ids: Sequence[str], progress: ProgressReporter, when: str
 ) -> dict[str, float]:
-    """DSC of each item at its own size, a volume's over the whole volume; by the code of train.evaluate."""
+    """Return the DSC of each item at its own size, of a volume over the whole volume; by the code of train.evaluate."""
     network, found = inference.open_network(weights), {}
     for id in progress.count(when, f"measuring {when}")(ids):
         numbers = evaluate.measure(network, dataset.of([id]), THRESHOLD, overlap)
@@ -216,13 +216,13 @@ def measure(
 
 
 def overlap(predicted: np.ndarray, truth: np.ndarray, spacing: object = None) -> dict[str, float]:
-    """DSC alone, of masks of any axes: surface distances would take far longer, and decide nothing here."""
+    """Return the DSC alone, of masks of any axes: surface distances would take far longer, and decide nothing here."""
     return {"dsc": masks.agreement(predicted, truth)}
 
 
 def compare_scores(before: dict[str, float], after: dict[str, float]) -> dict:
-    """Means over the items; a bootstrap 95% interval of the mean paired difference, its p, and whether a gain is shown
-    by them.
+    """Return the means over the items, a bootstrap 95% interval of the mean paired difference, its p, and True if a
+    gain is shown by them.
     """
     pairs_n2 = np.array([[before[id], after[id]] for id in before])
     gains_n = pairs_n2[:, 1] - pairs_n2[:, 0]
@@ -235,7 +235,8 @@ def compare_scores(before: dict[str, float], after: dict[str, float]) -> dict:
 
 
 def sign_flip_p(gains_n: np.ndarray) -> float:
-    """Two-sided p of the paired sign-flip test: how many ways to swap before and after move the mean at least as far.
+    """Return the two-sided p of the paired sign-flip test: the share of ways to swap before and after that move the
+    mean at least as far.
 
     All ways where there are at most RESAMPLES of them, else that many at random and the one that was seen.
     """

@@ -18,7 +18,7 @@ LEAST_CONTRAST = 0.05  # in deviations of the image
 
 
 def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor | None:
-    """The share of the draws that falls on each image, float64 (N,) that sum to 1; None where all are equal.
+    """Return the share of the draws that falls on each image, float64 (N,) that sum to 1; None where all are equal.
 
     balance: share of the draws that falls on images with lesion; 0 leaves it as it is in the data. small: 1 draws a
     lesion of half the median area twice as often, 0 as often. faint: likewise of half the median contrast to its

@@ -26,7 +26,7 @@ class SampleParts(NamedTuple):
 def batch_of(
     stack: Stack, indices: Tensor, augment: Augmentation, generator: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Images and truth of a batch, changed together as drawn from ``generator``; images standardised."""
+    """Return images and truth of a batch, changed together as drawn from ``generator``; the images are standardised."""
     x_bchw, truth_b1hw = (taken.to(device, non_blocking=True) for taken in stack.take(indices))
     x_bchw = x_bchw.float() / 255
     if augment != Augmentation():
@@ -40,7 +40,7 @@ def batch_of(
 
 
 def agreement(network: UNet, stack: Stack, device: torch.device, batch: int) -> float:
-    """``inference.agreement_in_bfloat16`` on a data set at the network's size."""
+    """Return ``inference.agreement_in_bfloat16`` on a data set at the network's size."""
     lots = torch.arange(len(stack)).split(batch)
     images = (batch_of(stack, indices, Augmentation(), torch.Generator(), device)[0] for indices in lots)
     return inference.agreement_in_bfloat16(network.eval(), images)
@@ -48,7 +48,7 @@ def agreement(network: UNet, stack: Stack, device: torch.device, batch: int) -> 
 
 @torch.inference_mode()
 def validate(network: nn.Module, val: Stack, device: torch.device, batch: int) -> dict[str, float]:
-    """Mean overlap on the validation part at the network's size and threshold 0.5."""
+    """Return the mean overlap on the validation part at the network's size and threshold 0.5."""
     found = []
     for indices in torch.arange(len(val)).split(batch):
         x_bchw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator(), device)

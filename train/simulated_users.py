@@ -41,7 +41,9 @@ def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
 
 
 def depth(mask_hw: np.ndarray) -> np.ndarray:
-    """The distance of each pixel of a mask to what is not mask, beyond the image's edge included: float (H, W)."""
+    """Return the distance of each pixel of a mask to what is not mask, beyond the image's edge included:
+    float (H, W).
+    """
     found_hw = np.zeros(mask_hw.shape)
     top, left, height, width = bounding_box(mask_hw)
     part = (slice(top, top + height), slice(left, left + width))
@@ -56,7 +58,7 @@ def deepest_point(mask_hw: np.ndarray) -> tuple[int, int]:
 
 
 def inner_point(mask_hw: np.ndarray, rng: Generator) -> tuple[int, int]:
-    """A click of a person: the deepest point, or any that is at least a third as deep."""
+    """Draw a click of a person: the deepest point, or any that is at least a third as deep."""
     if rng.random() < DEEPEST:
         return deepest_point(mask_hw)
     depth_hw = depth(mask_hw)
@@ -75,7 +77,9 @@ def largest_error(answer_hw: np.ndarray, truth_hw: np.ndarray) -> tuple[np.ndarr
 
 
 def next_click(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator | None = None) -> Prompt:
-    """The prompt with the answer as mask, and a click at the deepest (``rng``: an inner) point of the largest error."""
+    """Return the prompt with the answer as mask, and a click at the deepest (``rng``: an inner) point of the largest
+    error.
+    """
     found = largest_error(answer_hw, truth_hw)
     if found is None:
         return replace(prompt, mask=answer_hw)
@@ -115,7 +119,7 @@ def add_scribble(prompt: Prompt, region_hw: np.ndarray, positive: bool, rng: Gen
 
 
 def wrong_mask(truth_hw: np.ndarray, rng: Generator) -> np.ndarray:
-    """A mask to be corrected: the truth moved, and then grown or shrunk; bool (H, W), never empty."""
+    """Draw a mask to be corrected: the truth moved, and then grown or shrunk; bool (H, W), never empty."""
     _, _, height, width = bounding_box(truth_hw)
     shift = np.round(rng.uniform(-0.4, 0.4, 2) * (height, width)).astype(int)
     mask_hw = ndimage.shift(truth_hw.astype(np.uint8), shift, order=0).astype(bool)
@@ -126,7 +130,9 @@ def wrong_mask(truth_hw: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def first_prompt(truth_hw: np.ndarray, box_jitter: float, rng: Generator) -> Prompt:
-    """A first prompt for an object, one of ``STARTS``. box_jitter: largest share by which a side of a box is moved."""
+    """Draw a first prompt for an object, one of ``STARTS``. box_jitter: largest share by which a side of a box is
+    moved.
+    """
     kind = rng.choice(list(STARTS), p=list(STARTS.values()))
     box = jittered_box(truth_hw, rng.uniform(0, box_jitter), rng) if "box" in kind else None
     if kind == "wrong mask":
@@ -138,7 +144,8 @@ def first_prompt(truth_hw: np.ndarray, box_jitter: float, rng: Generator) -> Pro
 
 
 def next_prompt(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator) -> Prompt:
-    """The prompt after an answer, with one of ``NEXT`` added; "nothing" lets the network look again at its own answer.
+    """Return the prompt after an answer, with one of ``NEXT`` added; "nothing" lets the network look again at its own
+    answer.
 
     An empty answer is no mask to correct, so it does not become the prompt's.
     """

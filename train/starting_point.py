@@ -16,8 +16,8 @@ KINDS = {"pretrain": "pretraining", "segmentation": "segmentation"}  # of checkp
 
 
 def init_metadata(init: str) -> dict:
-    """The metadata of the checkpoint to begin from, before any image is read; ValueError when it is none
-    to begin from.
+    """Return the metadata of the checkpoint to begin from, before any image is read. ValueError when it cannot be begun
+    from.
     """
     about = checkpoint.metadata(init)
     if about.get("kind") not in KINDS:
@@ -28,7 +28,7 @@ def init_metadata(init: str) -> dict:
 
 
 def inherit_defaults(about: dict, data: str) -> dict[str, Any]:
-    """Defaults of options that a checkpoint to begin from sets, by dotted name: size, sequences, width and
+    """Return the defaults of options that a checkpoint to begin from sets, by dotted name: size, sequences, width and
     normalisation.
     """
     found = {
@@ -41,7 +41,7 @@ def inherit_defaults(about: dict, data: str) -> dict[str, Any]:
 
 
 def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -> tuple[dict, str]:
-    """The sizes of the U-Net to fine-tune, and the name of the method it comes from.
+    """Return the sizes of the U-Net to fine-tune, and the name of the method it comes from.
 
     ValueError when the start has seen patients that this split tests or validates on, or other channels.
     """
@@ -67,7 +67,9 @@ def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -
 
 
 def origin(start: Checkpoint) -> dict:
-    """Metadata of a fine-tuned checkpoint on the one it started from, with the patients that one was trained on."""
+    """Return metadata of a fine-tuned checkpoint on the one it started from, with the patients that one was
+    trained on.
+    """
     about = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
     return about | {
         "seen": {dataset: sorted(patients) for dataset, patients in checkpoint.training_patients(start).items()}

@@ -84,7 +84,9 @@ def save(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Pos
 def snapshot(
     module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list
 ) -> tuple[dict[str, Tensor], dict]:
-    """Copies of all tensors on the CPU, and the metadata, from the random states of all processes among others."""
+    """Copy all tensors to the CPU, and return them with the metadata, from the random states of all processes among
+    others.
+    """
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, entries in optimiser.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
@@ -121,7 +123,7 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
 
 
 def check(out: Path, then: dict, now: dict) -> None:
-    """ValueError names the options that have changed since the state in ``out`` was saved."""
+    """Raise ValueError with the options that have changed since the state in ``out`` was saved."""
     if "precision" in now:
         then = {"precision": "float32"} | then  # states of earlier versions say nothing of it
     if differing := changed_options(then, now):
@@ -131,14 +133,14 @@ def check(out: Path, then: dict, now: dict) -> None:
 
 
 def changed_options(then: dict, now: dict) -> str:
-    """The names of the options that differ, with commas between them; then: as read from a file."""
+    """Return the names of the options that differ, with commas between them. then: as read from a file."""
     then, now = complete(renames.update_config(then)), complete(json.loads(json.dumps(now)))  # tuples become lists
     return ", ".join(key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key))
 
 
 def complete(config: dict) -> dict:
-    """A configuration with the options that an earlier version did not have, at their defaults,
-    which change nothing.
+    """Return a configuration with the options that an earlier version did not have, at their defaults, which change
+    nothing.
     """
     from train import options, pretrain, recipes  # which import this module
 
@@ -150,7 +152,7 @@ def complete(config: dict) -> dict:
 
 
 def fill(values: object, defaults: object) -> object:
-    """Tables with what they lack of the defaults, at any depth; anything else as it is."""
+    """Return tables with what they lack of the defaults, at any depth; anything else unchanged."""
     if not isinstance(values, dict) or not isinstance(defaults, dict):
         return values
     return defaults | {name: fill(value, defaults.get(name)) for name, value in values.items()}
@@ -164,7 +166,7 @@ def lay_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
 
 
 def newest(out: Path) -> Checkpoint | None:
-    """The last whole state of a run folder, saying which damaged file was passed over."""
+    """Return the last whole state of a run folder, and print which damaged file was passed over."""
     refused = []
     for path in (out / STATE, out / PREVIOUS):
         if path.exists():
@@ -179,7 +181,7 @@ def newest(out: Path) -> Checkpoint | None:
 
 
 def saved_metadata(out: Path) -> dict | None:
-    """The metadata of the last whole state of a run folder; None when there is none."""
+    """Return the metadata of the last whole state of a run folder; None when there is none."""
     for path in (out / STATE, out / PREVIOUS):
         with contextlib.suppress(ValueError):
             if (found := checkpoint.metadata(path)).get("kind") == "state":
@@ -194,7 +196,7 @@ def forget(out: Path) -> None:
 
 
 def whole(path: Path) -> Checkpoint:
-    """A file of the right kind; ValueError says when it is damaged or something else."""
+    """Load a state. ValueError says when the file is damaged or something else."""
     found = checkpoint.load(path)
     if found.metadata.get("kind") != "state":
         raise ValueError(f"{path} is a {found.metadata.get('kind')} checkpoint, not the state of a run")
@@ -202,7 +204,7 @@ def whole(path: Path) -> Checkpoint:
 
 
 def nest(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """{"0.step": x} -> {"0": {"step": x}}."""
+    """Nest tensors by the first part of their names: {"0.step": x} -> {"0": {"step": x}}."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in flat.items():
         first, _, rest = name.partition(".")
@@ -211,7 +213,7 @@ def nest(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def random_state() -> tuple[dict[str, Tensor], dict]:
-    """The random states of torch (and its GPU) as tensors, those of Python and NumPy as JSON."""
+    """Return the random states of torch (and its GPU) as tensors, those of Python and NumPy as JSON."""
     tensors = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["cuda"] = torch.cuda.get_rng_state()

@@ -37,7 +37,7 @@ others in, read docs/deploy/security.md.
 
 
 def size(text: str) -> int:
-    """Bytes of "300mb" or "1gb"."""
+    """Return the bytes of a size such as "300mb" or "1gb"."""
     found = re.fullmatch(r"(\d{1,5}) ?(mb|gb)", text.strip().lower())
     bytes_ = int(found[1]) * {"mb": 2**20, "gb": 2**30}[found[2]] if found else 0
     if not 2**20 <= bytes_ <= 16 * 2**30:
@@ -46,7 +46,7 @@ def size(text: str) -> int:
 
 
 def gib(text: str) -> int:
-    """Bytes of so many GiB, such as "1.5"."""
+    """Return the bytes of a number of GiB, such as "1.5"."""
     try:
         found = float(text)
     except ValueError:
@@ -67,13 +67,15 @@ def add_login(path: Path, name: str) -> None:
 
 
 def shipped(name: str) -> Path:
-    """The folder that comes with the app under this name: in the package where it was installed, else beside app.py."""
+    """Return the folder of this name that comes with the app: in the package where it was installed, else beside
+    app.py.
+    """
     package = Path(str(resources.files("mpsams")))
     return package / name if (package / name).is_dir() else package.parent / name
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Return the parser of the command line."""
     parser = Parser(description=ABOUT, epilog=EXAMPLES)
     parser.add_argument(
         "--weights",
@@ -130,7 +132,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse and serve until interrupted."""
+    """Parse the command line and serve the app until interrupted."""
     parser = build_parser()
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:

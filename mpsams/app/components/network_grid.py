@@ -111,12 +111,14 @@ def fits(compared: SliceComparison) -> str:
 
 
 def share(mask_hw: np.ndarray) -> str:
-    """The share of the picture that a mask covers, in words."""
+    """Return the share of the picture that a mask covers, in words."""
     return f"{html.percent(float(mask_hw.mean()), 1)} of the picture" if mask_hw.any() else "nothing"
 
 
 def ordered(compared: SliceComparison, order: str) -> list[str]:
-    """The pictures in the paper's order, or ("dsc") the networks by their DSC, the highest first, after the others."""
+    """Return the pictures in the paper's order, or ("dsc") the networks by their DSC, the highest first, after the
+    others.
+    """
     pictures, scores = compared.predictions.pictures, compared.scores
     if order != "dsc" or not scores:
         return pictures
@@ -126,7 +128,7 @@ def ordered(compared: SliceComparison, order: str) -> list[str]:
 
 
 def cells(compared: SliceComparison, order: str = "paper") -> str:
-    """All pictures small, each a button that makes it large. order: as for ``ordered``."""
+    """Return all pictures small, each a button that makes it large. order: as for ``ordered``."""
     if not compared.predictions.pictures:
         return ""
     pictures, truth = ordered(compared, order), compared.case.outline(compared.case.size_hw)

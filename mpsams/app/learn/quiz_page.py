@@ -60,7 +60,7 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
 
 
 def question(quiz: Quiz, of: Round, hidden: int) -> list[str]:
-    """Return the question as paragraphs, or after the guess the score of the round."""
+    """Return the question as paragraphs, or sentences on the result once a guess is made."""
     count = int(of.truth_1l.sum())
     if not quiz.picks:
         return [

@@ -70,7 +70,7 @@ def transfer(context: LessonContext) -> StepPage:
 
 
 def outlined_films(context: LessonContext, compared: SliceComparison) -> list[str]:
-    """The outline of each network that is compared, with its DSC."""
+    """Return a picture of the outline of each network that is compared, with its DSC."""
     truth = context.case.outline(context.case.size_hw)
     films = []
     for name in sorted(compared.masks, key=lambda name: list(BEGUN).index(parse_name(name)[1])):
@@ -89,7 +89,7 @@ def outlined_films(context: LessonContext, compared: SliceComparison) -> list[st
 
 
 def with_all_labels(context: LessonContext, compared: SliceComparison) -> list[str]:
-    """A sentence on the assistant, where there is one."""
+    """Return a sentence on the assistant; empty without one."""
     name = next((name for name in compared.masks if is_assistant(name)), None)
     if name is None:
         return []

@@ -30,14 +30,14 @@ NO_NETWORK = (
 
 
 def ways(context: LessonContext) -> str:
-    """Buttons for the ways to hide patches, and the epoch where it counts."""
+    """Return buttons for the ways to hide patches, and a slider of the epoch where it matters."""
     chosen = toggle("way", {f'"{name}"': label for name, label in WAYS.items()}, context.state.way)
     more = slider("epoch", "Epoch", context.state.epoch, 1, schedule.HORIZON) if context.state.way != "own" else ""
     return chosen + more
 
 
 def hidden_words(context: LessonContext) -> str:
-    """Number and share of hidden patches in the chosen way."""
+    """Return a sentence on the number and share of hidden patches in the chosen way."""
     count, length = int(context.hidden_1l.sum()), context.study.length
     if context.state.way == "own":
         return f'You hide <b data-say="hidden">{count}</b> of {length} patches.'
@@ -154,7 +154,7 @@ def reconstruct(context: LessonContext) -> StepPage:
 
 
 def filling_pictures(context: LessonContext, given_11ss: Tensor, result: ReconstructionImages) -> str:
-    """The filling large, and below it what the network was given, the image as it is, and the error."""
+    """Return the filling large, and below it what the network was given, the image as it is, and the error."""
     size = pictures.SIZE
     big = images.svg(
         f"What the network fills in for {int(context.hidden_1l.sum())} hidden patches",
@@ -216,7 +216,7 @@ def compare(context: LessonContext) -> StepPage:
 
 
 def numbers(context: LessonContext, names: list[str]) -> str:
-    """The ways to hide patches side by side."""
+    """Return a table of the ways to hide patches side by side."""
     at, split = context.masked, context.case.has_lesion
     hidden = {name: context.hidden_patches(name) for name in names}
     entropy = {"first": f"{at.bits:.0f} bits", "random": f"{at.random_bits:.0f} bits", "own": "0 bits"}
@@ -242,7 +242,9 @@ def numbers(context: LessonContext, names: list[str]) -> str:
 
 
 def honest(context: LessonContext) -> str:
-    """Lift and AUC on this image and on a whole data set, beside those of the distance to the image's middle."""
+    """Return a table of lift and AUC on this image and on a whole data set, beside those of the distance to the image's
+    middle.
+    """
     rows, found, measured = [], context.agreement, context.dataset_agreement
     if found is not None and context.case.has_lesion:
         rows.append(["This image", html.number(found.lift), html.number(found.auc), html.number(context.centre_auc)])
