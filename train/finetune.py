@@ -107,7 +107,7 @@ def batch_of_paper(data: str, labels: str | float) -> int:
 
 
 def differences(about: dict, options: Finetune) -> list[str]:
-    """Return sentences on the options that were given and differ from those of the checkpoint to begin from."""
+    """Return sentences on the options given that differ from those of the checkpoint to begin from."""
     found = []
     if about.get("size", options.data.size) != options.data.size:
         found.append(
@@ -141,9 +141,7 @@ def learn(
     device: torch.device,
     watch: Callable[[float], None] = lambda done: None,
 ) -> Path | None:
-    """Run ``finetune`` on a data set that is open and divided. watch: called with the share that is done after every
-    step.
-    """
+    """Run ``finetune`` on an open and divided data set. watch: called with the share that is done after every step."""
     if not stack.target:
         raise ValueError(
             f"{options.data.name!r} at {options.data.root} has no masks to learn from; it serves for pretraining only"
@@ -211,9 +209,7 @@ def build_model(options: Finetune, model: dict, start: Checkpoint | None, device
 def sample_parts(
     options: Finetune, stack: Stack, split: Split, labelled: Sequence[str], device: torch.device
 ) -> SampleParts:
-    """Return the images with labels, those of the validation part, and for a teacher the others of the
-    training part.
-    """
+    """Return the images with labels, those of the validation part, and for a teacher the rest of the training part."""
     unlabelled = sorted(set(split.train) - set(labelled))
     parts = (labelled, split.val, unlabelled) if options.recipe.teacher.weight else (labelled, split.val)
     return SampleParts(
@@ -222,9 +218,7 @@ def sample_parts(
 
 
 def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -> Path:
-    """Return the run folder when none is given, such as runs/busi-mps_ams-seg-10-strong-256px-w16-70ep-0-1a2b3c. name:
-    the recipe's.
-    """
+    """Return the run folder when none is given, such as runs/busi-mps_ams-seg-10-strong-256px-w16-70ep-0-1a2b3c."""
     data, seed = options.data, options.run.seed
     first = f"{data.name}-{method}-seg-{100 * options.labels:g}-{name}"
     words = (first, f"{data.size}px", f"w{width}", f"{options.recipe.epochs}ep", seed)

@@ -138,8 +138,7 @@ def train(options: Train) -> Path | None:
 
 
 def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> UNet:
-    """Return the network to train: a new one, or one from a checkpoint, with zeros for the channels that its first
-    convolution lacks.
+    """Return the network to train: a new one, or one from a checkpoint with zeros for channels that its input lacks.
 
     ValueError when that checkpoint has seen images of the validation or test parts, or has several channels of images.
     """
@@ -167,7 +166,7 @@ def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> 
 
 
 def task(options: Train, config: dict, model: Averaged, objects: Objects, data: Sequence[PartedSet]) -> loop.Task:
-    """Return the loop's task: in every step simulated users mark objects, and correct the answers, for some turns."""
+    """Return the loop's task: in every step simulated users mark objects and correct the answers for some turns."""
     learning = options.learning
     device = next(model.parameters()).device
     network = launch.data_parallel(model.training_module)
