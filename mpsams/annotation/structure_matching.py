@@ -75,6 +75,14 @@ class StructureMatcher:
         that the project has. UnreadableImage for more structures than a project may have. Undecided where another mask
         may still add the structure of a single value.
         """
+        planned = list(self._new)
+        try:
+            return self._make_table(present, names, is_named)
+        except UnreadableImage:
+            self._new = planned  # a mask that is refused adds none
+            raise
+
+    def _make_table(self, present: Sequence[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
         names = {label: names.get(label, "") for label in present}
         if any(names.values()):  # what has none is no structure of the project by its number
             several = self._several()

@@ -174,6 +174,21 @@ def test_label_maps_without_names_are_one_structure_until_structures_are_defined
         assert set(parts(project, second.id)) == {"cyst", "vessel"}
 
 
+def test_a_mask_with_too_many_structures_adds_none_of_them(tmp_path):
+    with Project(tmp_path / "project") as project:
+        known = structures.define(project, [f"part {number}" for number in range(1, structures.MAX_STRUCTURES)])
+        item = project.add(picture(tmp_path))
+        up = tmp_path / "up"
+        up.mkdir()
+        store_mask(up / "masks" / "picture 0_mask_1.png", organ())
+        (up / "dataset.json").write_text(json.dumps({"labels": {"part 1": 1, "part 2": 2}}))
+        map_xyz = np.where(organ() > 0, organ() + np.uint8(2), np.uint8(0))  # 3 and 4 are not named
+        store_mask(up / "masks" / "picture 0_mask_2.png", map_xyz)
+        found = transfer.take(project, up, "anne")
+        assert found.saved == [item.id] and np.array_equal(project.labels(item.id), organ())
+        assert structures.defined(project) == known and "more structures than the 32" in found.refused[0][1]
+
+
 @pytest.mark.parametrize("use", ["mask", "proposal", "learnt", "reader", "described"])
 def test_the_usual_structure_stays_beside_imported_ones_where_it_is_used(tmp_path, use):
     with Project(tmp_path / "project") as project:
