@@ -99,7 +99,7 @@ def check(folder: Path, dataset: Dataset) -> None:
 
 
 def check_lengths(folder: Path, least: dict[str, int]) -> None:
-    """ValueError unless the files hold at least so many bytes, those of the finished patients."""
+    """Raise ValueError unless the files hold at least the bytes of the finished patients."""
     for name, expected in least.items():
         actual = (folder / name).stat().st_size if (folder / name).exists() else 0
         if actual < expected:
@@ -150,7 +150,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
 
 
 def parts(path: Path, kind: type, length: int, count: int = 16) -> Iterator[np.ndarray]:
-    """A file's samples of so many values each, read ``count`` at a time: (at most count, length)."""
+    """Yield the samples of a file, of ``length`` values each, ``count`` at a time: (at most count, length)."""
     with open(path, "rb") as file:
         part: np.ndarray
         while len(part := np.fromfile(file, kind, count * length)):

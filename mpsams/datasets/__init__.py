@@ -68,7 +68,7 @@ class Stack:
         return self.stored_nchw.shape[1]
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Some samples by their number among the selected: uint8 (B, C, H, W) and bool (B, 1, H, W)."""
+        """Return some samples by their number among the selected: uint8 (B, C, H, W) and bool (B, 1, H, W)."""
         rows = self.rows[indices].to(self.stored_nchw.device, non_blocking=True)
         return self.stored_nchw[rows], self.stored_n1hw[rows]
 
@@ -78,12 +78,12 @@ class Stack:
         return len(self) * (self.channels + 1) * self.size**2
 
     def to(self, device: torch.device) -> Stack:
-        """Only the selected samples, in that device's memory."""
+        """Return only the selected samples, in the memory of a device."""
         images_nchw, masks_n1hw = (stored[self.rows].to(device) for stored in (self.stored_nchw, self.stored_n1hw))
         return replace(self, stored_nchw=images_nchw, stored_n1hw=masks_n1hw, rows=torch.arange(len(self)))
 
     def of(self, groups: Sequence[str], slice_stride: int = 1) -> Stack:
-        """Only these patients, in the order given; of each only every ``slice_stride``-th case.
+        """Return only these patients, in the order given; of each only every ``slice_stride``-th case.
 
         ValueError names who is absent.
         """
@@ -117,7 +117,7 @@ def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = i
 
 
 def add_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Sentences by whom they are about, each once: "NAME: sentence", "NAME and 2 others: sentence"."""
+    """Return sentences with the names they are about, each once: "NAME: sentence", "NAME and 2 others: sentence"."""
     about: dict[str, list[str]] = {}
     for name, note in dict.fromkeys(notes):
         about.setdefault(note, []).append(name)
@@ -129,7 +129,7 @@ def add_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def no_slices_message(dataset: Dataset) -> str:
-    """The error message for a data set of which ``prepare`` keeps no slice."""
+    """Return the error message for a data set of which ``prepare`` keeps no slice."""
     return (
         f"none of the {len(dataset)} slices of {dataset.name!r} shows a body or a lesion; is its modality really"
         f" {dataset.modality}?"
@@ -139,7 +139,7 @@ def no_slices_message(dataset: Dataset) -> str:
 def group_samples(
     dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str
 ) -> Stack:
-    """A Stack from arrays that hold the data set's samples of these numbers."""
+    """Return a Stack of arrays that hold the data set's samples of these numbers."""
     cases, groups = (tuple(values[i] for i in order) for values in (dataset.cases, dataset.groups))
     tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
     words = dataset.name, dataset.modality, dataset.target, source(dataset.name)
@@ -161,7 +161,7 @@ def prepare(sample: Sample, size: int) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def fingerprint(images: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> str:
-    """SHA-256 over all pixels, then all masks at one bit a pixel; both in parts of whole samples, in order."""
+    """Return the SHA-256 of all pixels, then all masks at one bit a pixel; both in parts of whole samples, in order."""
     digest = hashlib.sha256()
     for part_nchw in images:
         digest.update(np.ascontiguousarray(part_nchw).data)
@@ -171,7 +171,7 @@ def fingerprint(images: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> st
 
 
 def available() -> list[str]:
-    """Names of all data sets: the files of this folder that do not begin with an underscore."""
+    """Return the names of all data sets: the files of this folder that do not begin with an underscore."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
@@ -203,12 +203,12 @@ def open_dataset(
 
 
 def source(name: str) -> str:
-    """Origin and terms of use of a data set, in a sentence. ValueError as ``open_dataset``."""
+    """Return the origin and terms of use of a data set, in a sentence. ValueError as ``open_dataset``."""
     return find(name).SOURCE
 
 
 def find(name: str) -> ModuleType:
-    """The module of that data set. ValueError lists the names."""
+    """Return the module of a data set by its name. ValueError lists the names."""
     if name not in available():
         raise ValueError(f"unknown data set {name!r}; available: {', '.join(available())}")
     return importlib.import_module(f"{__name__}.{name}")

@@ -14,7 +14,7 @@ _NAMED = 5  # names that a sentence holds
 
 
 def stem(path: Path) -> str:
-    """A file's name without the ending of an image format, in whatever case; a folder's name."""
+    """Return a file's name without the ending of an image format, in capitals or not; a folder's name."""
     return ENDING.sub("", path.name) if path.is_file() else path.name
 
 
@@ -24,7 +24,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Name -> image, or folder with a DICOM series; and a sentence on what was passed over, if anything was.
+    """Return the images, or folders with a DICOM series, by name, and a sentence on skipped files, if there are any.
 
     A file is an image by its content, or because it is named like one: then what is wrong with it is found on opening.
     ValueError when two images share a name.
@@ -51,14 +51,16 @@ def is_image(path: Path) -> bool:
 
 
 def halves(path: Path) -> list[Path]:
-    """The file with the voxels (.img) beside the header (.hdr) of a pair."""
+    """Return the file with the voxels (.img) beside the header (.hdr) of a pair; none for another file."""
     if path.suffix.lower() != ".hdr":
         return []
     return [other for other in path.parent.iterdir() if other.stem == path.stem and other.suffix.lower() == ".img"]
 
 
 def skipped_note(paths: Sequence[Path], folder: Path, wanted: str = "images") -> list[str]:
-    """A sentence that names files which are not what is wanted; none without any, and hidden ones are only counted."""
+    """Return a sentence that names files of another kind than wanted; none without any. Hidden ones are only
+    counted.
+    """
     if not paths:
         return []
     names = [path.name for path in paths if not is_hidden(path)]
@@ -69,7 +71,9 @@ def skipped_note(paths: Sequence[Path], folder: Path, wanted: str = "images") ->
 
 
 def volumes(folder: Path) -> dict[str, Path]:
-    """Name -> NIfTI file of a folder, by endings in whatever case. ValueError when two share a name."""
+    """Return the NIfTI files of a folder by name, found by their endings, in capitals or not. ValueError when two share
+    a name.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_file() and not is_hidden(path) and NIFTI.search(path.name):

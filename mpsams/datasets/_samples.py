@@ -53,7 +53,7 @@ class Sample:
 
 
 def no_files(group: str) -> tuple[Path, ...]:
-    """The files of a patient who has none."""
+    """Return no files, for a patient who has none."""
     return ()
 
 
@@ -107,7 +107,7 @@ class Dataset:
 
 
 def members_of(groups: Sequence[str]) -> dict[str, list[int]]:
-    """Patient -> numbers of the cases, in order of first appearance."""
+    """Return the numbers of each patient's cases, patients in order of first appearance."""
     members: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
@@ -115,7 +115,7 @@ def members_of(groups: Sequence[str]) -> dict[str, list[int]]:
 
 
 def pick(members: dict[str, list[int]], group: str, name: str) -> list[int]:
-    """A patient's case numbers. ValueError when the data set of that name has no such patient."""
+    """Return a patient's case numbers. ValueError when the data set of that name has no such patient."""
     if group not in members:
         raise ValueError(
             f"patient {group!r} is not in this copy of {name!r}; it has {len(members)}, such as"

@@ -108,12 +108,13 @@ class VolumeReader:
         return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
 
     def files(self, name: str) -> tuple[Path, ...]:
-        """The files that a patient is read from, those of a DICOM series one by one."""
+        """Return the files that a patient is read from, those of a DICOM series one by one."""
         return tuple(file for path in self.patients[name].files for file in _files_of(path))
 
 
 def dataset(name: str, modality: str | None, target: str, patients: Sequence[Patient], codes: Codes | None) -> Dataset:
-    """The axial slices of all patients, "PATIENT/SLICE"; of NIfTI files only headers are read before one is asked for.
+    """Return the axial slices of all patients as a data set, "PATIENT/SLICE"; of NIfTI files only headers are read
+    before a slice is asked for.
 
     A flat picture is named by its patient alone. modality: None is that of the first image. ValueError names a file
     that is no volume, and a patient whose image and mask have different sizes. The notes hold what readers say of
@@ -147,7 +148,8 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
 
 
 def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
-    """A sentence that names patients whose images state another modality than the data set has; none without any.
+    """Return a sentence that names patients whose images state another modality than the data set has; none without
+    any.
 
     NIfTI states none, but is never taken for ultrasound unasked.
     """
@@ -166,7 +168,7 @@ def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
 
 
 def slices(patient: Patient, grids: Sequence[FileGrid]) -> tuple[range, bool]:
-    """The numbers of a patient's axial slices, and whether it is a flat picture rather than a volume."""
+    """Return the numbers of a patient's axial slices, and True for a flat picture rather than a volume."""
     if len({tuple(sorted(found.shape)) for found in grids}) > 1:  # a mask may be stored along other axes
         sizes = "; ".join(
             f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids, strict=True)
@@ -201,7 +203,7 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
 
 
 def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
-    """A sentence on an image of one or two values; none of other images."""
+    """Return a sentence on an image of one or two values; none on other images."""
     few = values.ravel()[:: 1 + values.size // FEW]
     return (
         ("The image holds no more than two values, as a mask does; perhaps images and masks are swapped.",)
@@ -211,7 +213,7 @@ def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
 
 
 def truth(path: Path, image: Scan, codes: Codes | None) -> LesionMask:
-    """The lesion mask of an image, by the rules of ``imaging.mask_files``.
+    """Read the lesion mask of an image, by the rules of ``imaging.mask_files``.
 
     ValueError names the file, OtherGrid does not.
     """
@@ -234,7 +236,7 @@ def open_scan(path: Path, modality: str | None = None) -> Scan:
 
 
 def grid(path: Path, may_be_4d: bool = False) -> FileGrid:
-    """The grid of a file or folder, of a NIfTI file without reading its voxels. ValueError names what cannot be read.
+    """Read the grid of a file or folder, of a NIfTI file without its voxels. ValueError names what cannot be read.
 
     may_be_4d: whether several volumes are allowed, as the channels of a mask are.
     """
@@ -266,7 +268,7 @@ def _read(path: Path, modality: str | None) -> Scan:
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The files of an image: those in a folder, or the one with the other half of a pair."""
+    """Return the files of an image: those in a folder, or the one with the other half of a pair."""
     return (
         sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path, *_files.halves(path)]
     )
@@ -278,7 +280,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[int, int, Box]:
-    """The slices from ``low`` up to ``high`` and the box in them whose voxels' centres lie between the patient's
+    """Return the slices from ``low`` up to ``high`` and the box in them whose voxels' centres lie between the patient's
     corners.
     """
     if affine is None:

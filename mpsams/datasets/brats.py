@@ -42,7 +42,7 @@ def load(root: str | Path | None, sequences: Sequence[str] = ("t1",)) -> Dataset
 
 
 def find(root: str | Path | None) -> list[Path]:
-    """The folders of the grades, in ``root`` or one step below."""
+    """Return the folders of the grades, in ``root`` or one step below."""
     if root is None:
         raise ValueError(f"BraTS needs --data.root DIR; expected {LAYOUT}")
     for folder in (Path(root), *sorted(path for path in Path(root).glob("*") if path.is_dir())):
@@ -53,7 +53,7 @@ def find(root: str | Path | None) -> list[Path]:
 
 
 def patient_of(folder: Path, sequences: Sequence[str]) -> Patient | str:
-    """The files of a case's folder, or a sentence that says which are missing."""
+    """Return the files of a case's folder, or a sentence that says which are missing."""
     files = _files.volumes(folder)
     lacking = [part for part in (*sequences, "seg") if f"{folder.name}_{part}" not in files]
     if lacking:

@@ -51,7 +51,7 @@ def load(root: str | Path | None) -> Dataset:
 
 
 def find(root: str | Path | None) -> Path:
-    """The folder that holds benign/, malignant/ and normal/, in ``root`` or one step below."""
+    """Return the folder that holds benign/, malignant/ and normal/: ``root`` or one step below."""
     if root is None:
         raise ValueError(f"BUSI needs --data.root DIR; expected {LAYOUT}")
     for folder in (Path(root), Path(root) / FOLDER):
@@ -62,14 +62,14 @@ def find(root: str | Path | None) -> Path:
 
 
 def natural(case: str) -> tuple[str, int]:
-    """Sort key: kind, then number, so that 'benign (10)' follows 'benign (9)'."""
+    """Return a sort key: kind, then number, so that 'benign (10)' follows 'benign (9)'."""
     kind, _, number = case.partition(" ")
     return kind, int(re.sub(r"\D", "", number) or 0)
 
 
 def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """Case name -> its image and masks, for one of the three folders, and a sentence on what was passed over, if
-    anything was.
+    """Return the image and masks of each case of one of the three folders, and a sentence on skipped files, if there
+    are any.
 
     ValueError names what has no partner.
     """
@@ -101,7 +101,7 @@ def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
 
 
 def check_sizes(files: tuple[Path, ...]) -> None:
-    """ValueError unless an image and its masks are PNG headers of one size."""
+    """Raise ValueError unless an image and its masks are PNG headers of one size."""
     sizes = []
     for file in files:
         try:

@@ -53,7 +53,7 @@ def load(root: str | Path | None, modality: str | None = None) -> Dataset:
 
 
 def match_masks(images: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
-    """The mask of each image, by its name as ``imaging.name_matching`` matches names.
+    """Return the mask of each image, by its name as ``imaging.name_matching`` matches names.
 
     ValueError: a mask that belongs to no image, or to several; two masks of one image.
     """

@@ -47,13 +47,13 @@ def load(root: str | Path | None) -> Dataset:
 
 
 def of_2020(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Case -> its CT and mask, in the layout of 2020; empty when it is another."""
+    """Return each case's CT and mask, in the layout of 2020; empty when it is another."""
     files = _files.volumes(folder)
     return {name: pair(files, f"{name}_ct", files, f"{name}_gtvt", folder) for name in files_by_name(files, "_ct")}
 
 
 def of_2022(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Case -> its CT and mask, in the layout of 2022; empty when it is another."""
+    """Return each case's CT and mask, in the layout of 2022; empty when it is another."""
     images, masks = _files.volumes(folder / "imagesTr"), _files.volumes(folder / "labelsTr")
     return {
         name: pair(images, f"{name}__CT", masks, name, folder / "labelsTr") for name in files_by_name(images, "__CT")
@@ -61,7 +61,7 @@ def of_2022(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def files_by_name(files: dict[str, Path], ending: str) -> list[str]:
-    """The cases of the files whose names end so."""
+    """Return the cases of the files whose names have an ending."""
     return [name.removesuffix(ending) for name in files if name.endswith(ending)]
 
 
@@ -75,7 +75,7 @@ def pair(images: dict[str, Path], image: str, masks: dict[str, Path], mask: str,
 
 
 def alone(folder: Path, pairs: dict[str, tuple[Path, Path]]) -> list[str]:
-    """A sentence that names masks without CT; none without any."""
+    """Return a sentence that names masks without CT; none without any."""
     masks = files_by_name(_files.volumes(folder), "_gtvt") + list(_files.volumes(folder / "labelsTr"))
     left = sorted(set(masks) - set(pairs))
     return (
@@ -86,13 +86,15 @@ def alone(folder: Path, pairs: dict[str, tuple[Path, Path]]) -> list[str]:
 
 
 def boxes(root: Path) -> dict[str, tuple]:
-    """Case -> two corners in millimetres, RAS, from the challenge's tables of bounding boxes; empty without one."""
+    """Return two corners of each case in millimetres, RAS, from the challenge's tables of bounding boxes; empty without
+    one.
+    """
     tables = sorted({path for pattern in ("*bbox*.csv", "*bounding_box*.csv") for path in root.rglob(pattern)})
     return {name: box for table in tables for name, box in boxes_of(table).items()}
 
 
 def boxes_of(table: Path) -> dict[str, tuple]:
-    """The boxes of one table; that of the challenge's test part may lie beside that of the training."""
+    """Return the boxes of one table; that of the challenge's test part may lie beside that of the training."""
     with open(table, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     try:
@@ -107,5 +109,5 @@ def boxes_of(table: Path) -> dict[str, tuple]:
 
 
 def corners(row: dict[str, float]) -> tuple:
-    """The challenge's box counts in DICOM's millimetres (LPS); ours in RAS."""
+    """Return the corners of a box in RAS; the challenge's boxes are in DICOM's millimetres (LPS)."""
     return tuple((-row[f"x{i}"], -row[f"y{i}"], row[f"z{i}"]) for i in "12")

@@ -85,7 +85,7 @@ class Scan:
         return values
 
     def values(self, most: int = MANY) -> np.ndarray:
-        """At most so many values of all voxels, evenly spread along each axis: float32 (N,), finite.
+        """Return at most ``most`` values of all voxels, evenly spread along each axis: float32 (N,), finite.
 
         Voxels without a value are left out; a scan of nothing else gives one ``background``.
         """

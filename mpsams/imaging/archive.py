@@ -32,7 +32,8 @@ class _Bounded(io.FileIO):
 
 
 def unpack(path: Path, folder: Path) -> list[Path]:
-    """A zip's files in the order of their names, written into an existing folder as 0000, 0001 and so on.
+    """Write a zip's files, in the order of their names, into an existing folder as 0000, 0001 and so on; return their
+    paths.
 
     Folders, links, hidden files and macOS's own (__MACOSX) are left out, a zip in the zip stays as it is.
 
@@ -53,7 +54,7 @@ def unpack(path: Path, folder: Path) -> list[Path]:
 
 
 def _members(file: io.FileIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
-    """The open zip and the members to unpack; UnreadableImage where it is damaged or beyond the limits."""
+    """Return the open zip and the members to unpack. UnreadableImage where it is damaged or beyond the limits."""
     try:
         zipped = zipfile.ZipFile(file)
     except Exception as error:  # BadZipFile, NotImplementedError, struct.error, OSError, UnicodeDecodeError and more
@@ -78,7 +79,7 @@ def _is_wanted(member: zipfile.ZipInfo) -> bool:
 
 
 def _content(zipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
-    """A member's bytes in pieces; never mind what size it claims to have."""
+    """Yield a member's bytes in pieces, whatever size it claims to have."""
     try:
         with zipped.open(member) as stream:
             while chunk := stream.read(_CHUNK):

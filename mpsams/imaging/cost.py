@@ -17,7 +17,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 def estimate(files: Sequence[Path]) -> tuple[int, int]:
-    """Bytes of memory and of temporary disk that opening these files takes, about and rather too many than too few.
+    """Estimate the bytes of memory and of temporary disk that opening these files takes, rather too many than too few.
 
     Of several files one is open at a time, but for those of a DICOM series.
     """
@@ -40,7 +40,7 @@ def _picture(file: Path) -> int:
 
 
 def _nifti(file: Path) -> int:
-    """Bytes that its header declares; the reader decodes no more of it."""
+    """Return the bytes that a header declares; the reader decodes no more of the file."""
     try:
         with open(file, "rb") as plain:
             is_packed = plain.read(2) == nifti.GZIP
@@ -52,7 +52,7 @@ def _nifti(file: Path) -> int:
 
 
 def _zip(file: Path) -> int:
-    """Its files unpacked, and decoded."""
+    """Return the bytes of a zip's files unpacked, and decoded."""
     try:
         with archive._Bounded(file) as stream:
             unpacked = sum(member.file_size for member in archive._members(stream)[1])

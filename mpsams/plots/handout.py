@@ -165,5 +165,5 @@ def _colour(code: str, opacity: float) -> tuple[float, ...]:
 
 
 def _write(figure: Figure, left: float, top: float, text: str, size: float, **options) -> None:
-    """Write text, of so many points, with its corner there in inches from that of the page."""
+    """Write text of ``size`` points with its corner at a place, in inches from that of the page."""
     figure.text(left / WIDTH, 1 - top / HEIGHT, text, fontsize=size, **({"color": INK} | options))

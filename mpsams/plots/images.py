@@ -98,7 +98,9 @@ def preview(unit_hw: np.ndarray, longest: int = 768) -> np.ndarray:
 
 
 def shrunk_mask(mask_hw: np.ndarray, longest: int = 512) -> np.ndarray:
-    """Bool (H, W) -> bool (h, w) for drawing: every so many pixels, until no side is longer than ``longest``."""
+    """Thin out a mask for drawing, bool (H, W) -> bool (h, w): every n-th pixel, until no side is longer than
+    ``longest``.
+    """
     step = -(-max(mask_hw.shape) // longest)
     return mask_hw[step // 2 :: step, step // 2 :: step]
 

@@ -175,8 +175,8 @@ class Budget:
                 del self._visitors[name]
 
     def _release_for(self, more: tuple[int, int], spared: Visitor | None) -> None:
-        """Let go of what idle visitors hold of what is short, those first who have not asked for longest, until so many
-        bytes more fit.
+        """Release values of idle visitors, of those who have not asked for longest first, until ``more`` bytes fit
+        where room is short.
         """
 
         def short() -> set[int]:

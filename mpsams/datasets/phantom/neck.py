@@ -234,7 +234,7 @@ def slices(seed: int, grid: PixelGrid, lesion: bool = True) -> tuple[np.ndarray,
 
 
 def _table(grid: PixelGrid, image: np.ndarray, y, x) -> None:
-    """A headrest: foam between two thin shells, hollowed for the head."""
+    """Paint a headrest: foam between two thin shells, hollowed for the head."""
     top = 102 - 0.0022 * x**2
     for edge in (top, np.full_like(x, 113)):
         grid.paint(image, np.maximum(np.abs(y - edge) - 0.7, np.abs(x) - 98), 60, 0.4)
@@ -242,7 +242,7 @@ def _table(grid: PixelGrid, image: np.ndarray, y, x) -> None:
 
 
 def _soft_tissue(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> None:
-    """Skin, fat, muscles, glands and vessels."""
+    """Paint skin, fat, muscles, glands and vessels."""
     fat_shw = -102 + 7 * grid.field(rng, 3.68)
     fat_shw += 70 * threads(grid.field(rng, 18.4), 0.8) * np.clip(grid.field(rng, 13.8), 0, 1)
     marbling = threads(grid.field(rng, 8.28), 1) * (grid.field(rng, 6.9) > 0.2)
@@ -272,7 +272,7 @@ def _soft_tissue(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarra
 
 
 def _body(z: float, y, x) -> np.ndarray:
-    """Distance to the skin."""
+    """Return the distance to the skin."""
     back_y, *back, jaw_y, jaw_ry, jaw_rx = _BODY(z)
     parts = [-ellipse(y, x, (back_y, 0), back) / 8, -ellipse(y, x, (jaw_y, 0), (jaw_ry, jaw_rx)) / 8]
     if z > 34:
@@ -282,7 +282,7 @@ def _body(z: float, y, x) -> np.ndarray:
 
 
 def _airway(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> None:
-    """The way of the breath from the nasopharynx to the trachea, and the tips of the lungs."""
+    """Paint the airway from the nasopharynx to the trachea, and the tips of the lungs."""
     wide = rng.uniform(0.8, 1.15)
     rough_shw = 1.2 * grid.field(rng, 4.6)
     for image, z, y, x, rough in zip(image_shw, z_s.tolist(), y_shw, x_shw, rough_shw, strict=True):
@@ -299,7 +299,7 @@ def _airway(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_
 
 
 def _reconstruct(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """The scanner's blur, and noise with little power at low frequencies as back-projection leaves it."""
+    """Add the scanner's blur, and noise with little power at low frequencies as back-projection leaves it."""
     white = rng.standard_normal(image.shape, np.float32)
     noise = gaussian_filter(white, 0.8, axes=(1, 2)) - 0.8 * gaussian_filter(white, 2.5, axes=(1, 2))
     noise += 0.25 * np.stack([field(rng, image.shape[1:], 1.5, 25) for _ in image])  # faint streaks between dense bones

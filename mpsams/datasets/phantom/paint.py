@@ -33,7 +33,7 @@ class PixelGrid:
     bottom: float = 0.0
 
     def coordinates(self) -> tuple[np.ndarray, ...]:
-        """Millimetres up, to the back and to the patient's left, float32 (S,), (S, H, W), (S, H, W)."""
+        """Return millimetres up, to the back and to the patient's left, float32 (S,), (S, H, W), (S, H, W)."""
         depth, height, width = self.shape
         z = self.bottom + self.spacing[0] * np.arange(depth, dtype=np.float32)
         y = (np.arange(height, dtype=np.float32)[:, None] - height / 2) * self.spacing[1]
@@ -41,7 +41,7 @@ class PixelGrid:
         return z, np.broadcast_to(y, self.shape), np.broadcast_to(x, self.shape)
 
     def field(self, rng: np.random.Generator, tall: float, wide: float | None = None) -> np.ndarray:
-        """A ``field`` on the grid, (S, H, W); scales in millimetres, up and to the back the same."""
+        """Draw a ``field`` on the grid, (S, H, W); scales in millimetres, up and to the back the same."""
         scales = [
             max(round(mm / step, 6), 1.5) for mm, step in zip((tall, tall, wide or tall), self.spacing, strict=True)
         ]
@@ -60,12 +60,14 @@ class PixelGrid:
 
 
 def beyond(z: float, low: float, high: float) -> float:
-    """Addition to a distance by which a shape soon ends outside these heights."""
+    """Return what to add to a distance so that a shape soon ends outside these heights."""
     return 4 * max(low - z, z - high, 0)
 
 
 def course(*keys: tuple[float, ...]) -> Callable[[float], list[float]]:
-    """Numbers that change smoothly with height: keys (height, number, ...), from the feet up, are met exactly."""
+    """Return a function of height whose numbers change smoothly; keys (height, number, ...), from the feet up, are met
+    exactly.
+    """
     heights, *numbers = zip(*keys, strict=True)
     curve = PchipInterpolator(heights, np.transpose(numbers))
     return lambda z: curve(np.clip(z, heights[0], heights[-1])).tolist()
@@ -86,7 +88,7 @@ def field(rng: np.random.Generator, shape: tuple[int, ...], *scales: float) -> n
 
 
 def ellipse(y, x, centre, radii, degrees=0.0, height=(0.0, math.inf)) -> np.ndarray:
-    """Distance to an ellipse (first-order), turned clockwise by ``degrees``.
+    """Return the distance to an ellipse (first-order), turned clockwise by ``degrees``.
 
     centre, radii: (y, x). height: of an ellipsoid, how far the slice is from its middle, and its radius up and down.
     """
@@ -100,7 +102,7 @@ def ellipse(y, x, centre, radii, degrees=0.0, height=(0.0, math.inf)) -> np.ndar
 
 
 def stroke(y, x, start, end, radii) -> np.ndarray:
-    """Distance to a stroke whose radius runs from one end's to the other's. start, end: (y, x)."""
+    """Return the distance to a stroke whose radius runs from one end's to the other's. start, end: (y, x)."""
     (start_y, start_x), (start_radius, end_radius) = start, radii
     along_y, along_x = end[0] - start_y, end[1] - start_x
     t = ((y - start_y) * along_y + (x - start_x) * along_x) / (along_y**2 + along_x**2)
@@ -110,7 +112,7 @@ def stroke(y, x, start, end, radii) -> np.ndarray:
 
 
 def blob(rng: np.random.Generator, y, x, roughness: float, finest: int = 7, z=0.0) -> np.ndarray:
-    """Level of an irregular outline around the origin: -1 at the centre, 0 on the outline of radius 1.
+    """Draw the level of an irregular outline around the origin: -1 at the centre, 0 on the outline of radius 1.
 
     The outline's waves fall off with their frequency, up to ``finest`` per turn, and towards the poles of a solid.
     """
@@ -126,7 +128,7 @@ def blob(rng: np.random.Generator, y, x, roughness: float, finest: int = 7, z=0.
 
 
 def cover(distance: np.ndarray, soft: float | np.ndarray) -> np.ndarray:
-    """Share of a pixel that lies inside: 1 to 0 over ``soft`` to either side of the edge."""
+    """Return the share of a pixel that lies inside: 1 to 0 over ``soft`` to either side of the edge."""
     return np.clip(0.5 - distance / (2 * soft), 0, 1)
 
 
@@ -136,7 +138,7 @@ def paint(image: np.ndarray, distance: np.ndarray, value, soft: float | np.ndarr
 
 
 def window(inside: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns that hold what is inside, (H, W) bool; all of them if nothing is."""
+    """Return the rows and columns that hold what is inside, (H, W) bool; all of them if nothing is."""
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     return (
         (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(None), slice(None))
@@ -144,12 +146,14 @@ def window(inside: np.ndarray) -> tuple[slice, slice]:
 
 
 def ridge(distance: np.ndarray, width: float) -> np.ndarray:
-    """A line along distance 0, 1 on it."""
+    """Return a line along distance 0, 1 on it."""
     return np.exp(-((distance / width) ** 2))
 
 
 def threads(level: np.ndarray, width: float, step: float = 1.0) -> np.ndarray:
-    """Lines (in a stack of slices ``step`` apart: sheets) of even thickness along the zeros of a field; pixels."""
+    """Return lines (in a stack of slices ``step`` apart: sheets) of even thickness along the zeros of a
+    field; pixels.
+    """
     steps = (step, 1, 1)[-level.ndim :]
     along = [axis for axis, size in enumerate(level.shape) if size > 1]
     slopes = np.gradient(level, *(steps[axis] for axis in along), axis=along)

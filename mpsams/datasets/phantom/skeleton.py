@@ -51,14 +51,14 @@ def _slice(grid: PixelGrid, z: float, image: np.ndarray, y, x, textures: list[np
 
 
 def _hollow_bone(grid: PixelGrid, image, distance, cortex: float, spongy, shell: float) -> np.ndarray:
-    """A shell of cortex around spongy bone; returns the distance."""
+    """Paint a shell of cortex around spongy bone; return the distance to it."""
     grid.paint(image, distance, cortex, 0.6)
     grid.paint(image, distance + shell, spongy, 0.8)
     return distance
 
 
 def _spine(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
-    """Vertebrae, discs, the canal with the cord, the vertebral arteries."""
+    """Paint vertebrae, discs, the canal with the cord, and the vertebral arteries; return the distance to the bone."""
     back, size = _SPINE(z)
     y, side = (y - back) / size, side / size
     canal = ellipse(y, side, (44, 0), (7.5, 11))
@@ -98,7 +98,7 @@ def _spine(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.
 
 
 def _jaw(z: float, y, x, rough) -> np.ndarray:
-    """Distance to the mandible: its arch, and from the angles up its two rami."""
+    """Return the distance to the mandible: its arch, and from the angles up its two rami."""
     centre, tall, broad, thick = _JAW(z)
     arch = np.abs(ellipse(y, x, (centre, 0), (tall, broad))) - thick + rough + beyond(z, -17, 16)
     arch = 2 * np.logaddexp(arch / 2, (y - _JAW_ENDS(z)[0]) / 2)
@@ -109,8 +109,8 @@ def _jaw(z: float, y, x, rough) -> np.ndarray:
 
 
 def _teeth(grid: PixelGrid, image: np.ndarray, z: float, y, x) -> np.ndarray:
-    """Paint both rows of teeth, apart from height 20 to 24, the sockets of the upper ones or the hard palate; return
-    the distance from them.
+    """Paint both rows of teeth, which are apart from height 20 to 24, the sockets of the upper ones or the hard palate;
+    return the distance.
     """
     centre, tall, broad = _TEETH(z)
     row = np.maximum(np.abs(ellipse(y, x, (centre, 0), (tall, broad))), y + 34)
@@ -129,7 +129,7 @@ def _teeth(grid: PixelGrid, image: np.ndarray, z: float, y, x) -> np.ndarray:
 
 
 def _base(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
-    """Occiput, mastoids, petrous bones and clivus around the posterior fossa with cerebellum and brainstem."""
+    """Paint occiput, mastoids, petrous bones and clivus around the posterior fossa with cerebellum and brainstem."""
     fossa = ellipse(y, side, (38, 0), (46, 62), 0, (z - 94, 46))
     foramen = ellipse(y, side, (42, 0), (14, 13))
     mastoid = ellipse(y, side, (24, 55), (15, 9), 0, (z - 64, 24))
@@ -154,7 +154,7 @@ def _base(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.n
 
 
 def _face(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
-    """Upper jaw, cheek bones, pterygoid plates; the air of the nose and its sinuses."""
+    """Paint upper jaw, cheek bones and pterygoid plates, and the air of the nose and its sinuses."""
     sinus = 3 * np.logaddexp.reduce([  # a pyramid
         ellipse(y, side, (-52, 27), (24, 17), 0, (z - 62, 21)) / 3, (-0.5 * y + 0.87 * side - 59) / 3, (17 - side) / 3
     ])  # fmt: skip
@@ -180,7 +180,7 @@ def _face(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.n
 
 
 def _larynx(grid: PixelGrid, image: np.ndarray, z: float, y, side) -> np.ndarray:
-    """Hyoid bone, thyroid and cricoid cartilage."""
+    """Paint hyoid bone, thyroid and cricoid cartilage."""
     hyoid = np.maximum(np.abs(ellipse(y, side, (-14, 0), (23, 21))) - 2.2, y + 4) + beyond(z, -22, -16)
     front = _THYROID(z)[0]
     thyroid = stroke(y, side, (front, 0), (2, 20), (1.8, 1.8)) + beyond(z, -53, -27)
@@ -191,7 +191,7 @@ def _larynx(grid: PixelGrid, image: np.ndarray, z: float, y, side) -> np.ndarray
 
 
 def _shoulder(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
-    """Clavicle, first rib and the head of the humerus."""
+    """Paint clavicle, first rib and the head of the humerus; return the distance to them."""
     clavicle = np.minimum(stroke(y, side, (-24, 12), (-14, 62), (6, 5)) + beyond(z, -111, -105),
                           stroke(y, side, (-14, 62), (24, 140), (5, 5)) + beyond(z, -107, -101))  # fmt: skip
     rib = stroke(y, side, (46, 26), (22, 64), (3.5, 3.5)) + beyond(z, -108, -100)

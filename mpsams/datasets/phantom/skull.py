@@ -14,17 +14,17 @@ _NOSE = course((-76, -88, 8, 14), (-64, -94, 15, 14), (-52, -92, 13, 11), (-34, 
 
 
 def tent(y, side) -> np.ndarray:
-    """Height of the tentorium, between cerebrum and cerebellum."""
+    """Return the height of the tentorium, between cerebrum and cerebellum."""
     return -6 - 0.3 * side - 0.12 * np.maximum(y - 25, 0)
 
 
 def petrous(side) -> np.ndarray:
-    """Position of the petrous ridges from front to back, in front of the cerebellum."""
+    """Return the position of the petrous ridges from front to back, in front of the cerebellum."""
     return 0.45 * side
 
 
 def paint(rng: np.random.Generator, grid: PixelGrid, z_s, y_shw, x_shw) -> tuple[np.ndarray, np.ndarray]:
-    """The head without its brain, and the distance to the brain's surface, both (S, H, W) float32."""
+    """Paint the head without its brain; return it and the distance to the brain's surface, both (S, H, W) float32."""
     z, side = z_s[:, None, None], np.abs(x_shw)
     image = np.zeros(grid.shape, np.float32)
     tall = np.where(z < 0, np.float32(110), np.float32(84))
@@ -51,7 +51,7 @@ def paint(rng: np.random.Generator, grid: PixelGrid, z_s, y_shw, x_shw) -> tuple
 
 
 def _floor(y, side) -> np.ndarray:
-    """Height of the skull base: the brain ends there."""
+    """Return the height of the skull base, at which the brain ends."""
     front = 1 / (1 + np.exp((y + 30 - 0.012 * (side - 38) ** 2) / 4))
     back = 1 / (1 + np.exp((petrous(side) - y) / 3))
     middle = -24 - 20 / (1 + np.exp((20 - side) / 3))
@@ -69,7 +69,7 @@ def _with_face(head: np.ndarray, z: float, y, x) -> np.ndarray:
 
 
 def _face(grid: PixelGrid, z: float, image: np.ndarray, y, side, soft_tissue: tuple) -> None:
-    """Muscles, orbits, sinuses, nose, clivus and mastoids.
+    """Paint muscles, orbits, sinuses, nose, clivus and mastoids.
 
     soft_tissue: the distance to the head's surface, and the values of its fat.
     """

@@ -52,7 +52,7 @@ class Series:
 
 
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
-    """DICOM files as a Scan, its voxels memory-mapped: Z slices along their normal, or moments of a film.
+    """Read DICOM files as a Scan, its voxels memory-mapped: Z slices along their normal, or moments of a film.
 
     CT and MR have the scanner's own values, never windowed; anything else, and colour, is brightness in [0, 1] by the
     window in the file. Samples stay as stored where one slope and intercept describe all slices, else voxels are
@@ -93,7 +93,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
 
 
 def group_series(files: Sequence[Path]) -> list[list[Path]]:
-    """Files by what they make together, a series or a volume; by itself is what is no image, or damaged.
+    """Group files by the series or volume that they make together; one that is no image, or damaged, is alone.
 
     Of headers less is read than ``read`` does, and nothing of single frames.
     """
@@ -115,7 +115,7 @@ def group_series(files: Sequence[Path]) -> list[list[Path]]:
 
 
 def _frames(files: Sequence[Path]) -> tuple[list[Frame], int, int]:
-    """The frames of all images, no image twice, and how many files hold none, or one that was there.
+    """Return the frames of all images, no image twice, and how many files hold none, or one that was read before.
 
     Raises the first one's refusal if none holds an image.
     """
@@ -164,7 +164,7 @@ def _count(stack: FrameStack) -> str:
 
 
 def _titles(found: list[FrameStack]) -> tuple[str, ...]:
-    """Each stack in words of our own, no two the same."""
+    """Return a title of our own words for each stack, no two the same."""
     titles = []
     for stack in found:
         first = stack.frames[0]

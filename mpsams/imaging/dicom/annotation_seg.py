@@ -50,7 +50,8 @@ _LONGEST = 64
 
 
 def write(scan: Scan, mask_xyz: np.ndarray, label: str | Sequence[str], algorithm: str) -> bytes:
-    """``imaging.dicom.seg.write`` without the patient, with equal bytes for equal masks of equal scans.
+    """Write a DICOM-SEG as ``imaging.dicom.seg.write`` without the patient, with equal bytes for equal masks of equal
+    scans.
 
     algorithm: what drew it with a person's help (SEMIAUTOMATIC); "" is by hand (MANUAL). So that equal masks are equal
     bytes, UIDs are made from the content and the date is always 1 January 2000: it says nothing. ValueError as there.
@@ -96,7 +97,7 @@ def _bytes(data: Any) -> bytes:
 
 
 def allowance() -> Allowance:
-    """A limit on the bytes of headers that are read of all files of an upload."""
+    """Return a limit on the bytes of headers that are read of all files of an upload."""
     return Allowance(_STEPS)
 
 
@@ -108,7 +109,9 @@ def is_segmentation(path: Path) -> bool:
 
 
 def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Key and slice Z by the UID and frame of each DICOM image among the scans; one that cannot be opened has none."""
+    """Return key and slice Z by the UID and frame of each DICOM image among the scans; one that cannot be opened has
+    none.
+    """
     found: dict[tuple[str, int], tuple[str, int]] = {}
     for key in scans:
         with suppress(UnreadableImage):
@@ -121,7 +124,9 @@ def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
 def read(
     path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
 ) -> tuple[str, np.ndarray, str]:
-    """The key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label."""
+    """Return the key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the
+    label.
+    """
     key, map_xyz, labels, _ = read_segments(path, scans, allowance, table)
     return key, map_xyz > 0, labels[0] if len(set(labels)) == 1 else ""
 
@@ -198,7 +203,7 @@ def _read(
 
 
 def _frame(file: Steps, first: int, shape_hw: tuple[int, int], full: int) -> np.ndarray:
-    """The pixels of a frame, bool (X, Y). first: its first bit in the file. full: the value that stands for 1, of
+    """Read the pixels of a frame, bool (X, Y). first: its first bit in the file. full: the value that stands for 1, of
     frames of 8 bits; 0 for those of 1 bit.
     """
     size = shape_hw[0] * shape_hw[1] * (8 if full else 1)
@@ -211,7 +216,7 @@ def _frame(file: Steps, first: int, shape_hw: tuple[int, int], full: int) -> np.
 def _places(
     data: Any, frames: int, scans: Mapping[str, Scan], table: Mapping, file: Steps
 ) -> tuple[str, list[tuple[int, int]]]:
-    """The scan that all frames refer to, and of each its slice Z and the number of its segment."""
+    """Return the scan that all frames refer to, and of each its slice Z and the number of its segment."""
     shared = next(iter(items(data, _SHARED, file)), None)
     each, found = items(data, _EACH, file), []
     if len(each) != frames:
@@ -253,7 +258,7 @@ def _lies_there(group: Any, shared: Any, place: tuple, file: Steps) -> bool:
 
 
 def _names(data: Any, file: Steps) -> dict[int, str]:
-    """The names of the segments by their numbers. They are free text, so only short and printable ones count.
+    """Return the names of the segments by their numbers; they are free text, so only short and printable ones count.
 
     UnreadableImage: more segments than a label map holds.
     """

@@ -52,19 +52,19 @@ class Steps(io.BufferedReader):
 
 @cache
 def tag_of(keyword: str | int) -> Any:
-    """pydicom's tag of a keyword, or of a private element's number."""
+    """Return pydicom's tag of a keyword, or of a private element's number."""
     from pydicom.tag import Tag
 
     return Tag(keyword)
 
 
 def raw(data: Any, keyword: str | int) -> Any:
-    """An element of a pydicom Dataset as it was read, its value mostly bytes, or None."""
+    """Return an element of a pydicom Dataset as it was read, its value mostly bytes; None without one."""
     return data.get_item(tag_of(keyword), keep_deferred=True)
 
 
 def items(data: Any, keyword: str, file: Steps) -> list:
-    """The items of a sequence as Datasets, read only now, on the allowance of the file; none where it is absent."""
+    """Read the items of a sequence as Datasets, on the allowance of the file; none where it is absent."""
     from pydicom.dataelem import RawDataElement
     from pydicom.filereader import read_sequence
 
@@ -76,7 +76,7 @@ def items(data: Any, keyword: str, file: Steps) -> list:
 
 
 def values(data: Any, keyword: str) -> list:
-    """An element's values as pydicom parses them; none where it is absent, long or cannot be parsed."""
+    """Return an element's values as pydicom parses them; none where it is absent, long or cannot be parsed."""
     element = raw(data, keyword)
     if element is None or (isinstance(element.value, bytes) and len(element.value) > _MAX_TEXT):
         return []
@@ -88,12 +88,12 @@ def values(data: Any, keyword: str) -> list:
 
 
 def text(data: Any, keyword: str) -> str:
-    """An element's values as upper-case words, "" for none."""
+    """Return an element's values as upper-case words, "" for none."""
     return " ".join(map(str, values(data, keyword))).strip().upper()
 
 
 def uid(data: Any, keyword: str) -> str:
-    """A UID of digits and dots, "" for anything else."""
+    """Return a UID of digits and dots, "" for anything else."""
     from pydicom.uid import UID
 
     found = text(data, keyword)
@@ -101,7 +101,7 @@ def uid(data: Any, keyword: str) -> str:
 
 
 def numbers(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:
-    """The first ``count`` numbers; None where there are fewer, or not all are finite and of sensible size."""
+    """Return the first ``count`` numbers; None where there are fewer, or not all are finite and of sensible size."""
     try:
         found = tuple(float(number) for number in values(data, keyword)[:count])
     except (TypeError, ValueError, OverflowError):
@@ -110,10 +110,10 @@ def numbers(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:
 
 
 def number(data: Any, keyword: str, otherwise: float = 0.0) -> float:
-    """The first number, or ``otherwise``."""
+    """Return the first number, or ``otherwise``."""
     return (numbers(data, keyword, 1) or (otherwise,))[0]
 
 
 def count(data: Any, keyword: str, otherwise: int = 0) -> int:
-    """A whole number of at least 0, or ``otherwise``."""
+    """Return a whole number of at least 0, or ``otherwise``."""
     return max(0, int(number(data, keyword, otherwise)))

@@ -84,7 +84,7 @@ _TAGS = (
 
 
 def read(path: Path, allowance: Allowance) -> list[Frame]:
-    """The frames of a file in their order, at least one, read on that allowance.
+    """Read the frames of a file in their order, at least one, on that allowance.
 
     Raises UnreadableImage where we know what is wrong, and whatever pydicom raises for damaged files.
     """
@@ -98,7 +98,9 @@ def read(path: Path, allowance: Allowance) -> list[Frame]:
 
 
 def outline(path: Path, allowance: Allowance) -> Frame:
-    """The header of a file as a whole, without a position where it has several frames; raises what ``read`` raises."""
+    """Read the header of a file as a whole, without a position where it has several frames; raises what ``read``
+    raises.
+    """
     with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
         data, ends = _elements(file, (tag_of(_SHARED), tag_of(_EACH), _PIXELS, *_FLOAT_PIXELS))
         frame = _frame(_image(path, data, "OW", None, 0, None), 0, data, file)
@@ -106,8 +108,8 @@ def outline(path: Path, allowance: Allowance) -> Frame:
 
 
 def _elements(file: Steps, last: tuple[int, ...]) -> tuple[Any, dict[int, tuple[str, int | None, int]]]:
-    """A Dataset of the elements before the first of the last ones, and the type, length and place in the file of that
-    one.
+    """Read the elements before the first of the last ones; return them, and the type, length and place in the file of
+    that one.
     """
     from pydicom.filereader import read_partial
 
@@ -136,7 +138,7 @@ def _refuse_no_picture(data: Any, pixels: dict) -> None:
 
 
 def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: float | None) -> Image:
-    """The header of the pixels, checked against what is opened."""
+    """Read the header of the pixels, and check it against what is opened."""
     from pydicom.dataset import Dataset
 
     rows, columns, frames = count(data, "Rows"), count(data, "Columns"), count(data, "NumberOfFrames") or 1
@@ -193,9 +195,7 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: 
 
 
 def _padding(data: Any, bits: int, signed: bool) -> tuple[int, int] | None:
-    """The samples outside the picture, from the lowest to the highest (PS3.3 C.7.5.1.1.2); None where no
-    sample can be.
-    """
+    """Return the lowest and highest sample outside the picture (PS3.3 C.7.5.1.1.2); None where no sample can be."""
     ends = []
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         element = raw(data, keyword)
@@ -209,8 +209,8 @@ def _padding(data: Any, bits: int, signed: bool) -> tuple[int, int] | None:
 
 
 def _aspect(data: Any, file: Steps) -> float | None:
-    """Height of a pixel over its width, by the first that says it: sizes in millimetres, regions of an ultrasound, a
-    ratio.
+    """Return the height of a pixel over its width, by the first that says it: sizes in millimetres, regions of an
+    ultrasound, a ratio.
     """
     stated = [numbers(data, keyword, size) for keyword, size in _ASPECTS]
     steps = [
@@ -225,7 +225,7 @@ def _aspect(data: Any, file: Steps) -> float | None:
 
 
 def _refuse_length(image: Image, size: int) -> None:
-    """Uncompressed pixels are as many as the header says: none fewer, and no half frame more. size: of the file."""
+    """Refuse uncompressed pixels that are fewer than the header says, or half a frame more. size: of the file."""
     from pydicom.uid import UID
 
     if UID(image.syntax).is_encapsulated:
@@ -242,7 +242,9 @@ def _refuse_length(image: Image, size: int) -> None:
 
 
 def _frames(image: Image, data: Any, file: Steps) -> Iterator[Frame]:
-    """A single frame is described by the header itself, others by their own groups over those that all share."""
+    """Yield the frames: a single one is described by the header itself, others by their own groups over those that all
+    share.
+    """
     from pydicom.dataset import Dataset
 
     if image.frames == 1 and raw(data, _EACH) is None:
@@ -265,7 +267,7 @@ def _frames(image: Image, data: Any, file: Steps) -> Iterator[Frame]:
 
 
 def _add_groups(header: Any, item: Any, file: Steps) -> None:
-    """Attributes of an item of functional groups, as if they stood in the header itself."""
+    """Add attributes of an item of functional groups to the header, as if they stood there."""
     for keyword in _GROUPS:
         for group in items(item, keyword, file)[:1]:
             header.update(group)
@@ -297,7 +299,7 @@ def _frame(image: Image, index: int, data: Any, file: Steps) -> Frame:
 
 
 def _place(data: Any) -> Place | None:
-    """None unless position, orientation and spacing are all there and make sense."""
+    """Return the position of a frame; None unless position, orientation and spacing are all there and make sense."""
     position, spacing = numbers(data, "ImagePositionPatient", 3), numbers(data, "PixelSpacing", 2)
     cosines = numbers(data, "ImageOrientationPatient", 6)
     if position is None or spacing is None or cosines is None:

@@ -12,7 +12,9 @@ from .frames import Lut
 
 
 def read(data: Any, keyword: str, signed: bool) -> Lut | None:
-    """A table by its descriptor and data, of 8-bit entries where there is one byte for each; None if these fail."""
+    """Read a table by its descriptor and data, of 8-bit entries where there is one byte for each; None if
+    these fail.
+    """
     head, body = raw(data, f"{keyword}Descriptor"), raw(data, f"{keyword}Data")
     segments = raw(data, f"Segmented{keyword}Data") if keyword.endswith("PaletteColorLookupTable") else None
     if head is None or len(head.value or b"") < 6:
@@ -39,8 +41,8 @@ def read(data: Any, keyword: str, signed: bool) -> Lut | None:
 
 
 def _expand(stored: bytes, bits: int, order: str, entries: int) -> list[int] | None:
-    """The entries of a segmented table (PS3.3 C.7.9.2), as many as its descriptor says; None for one that makes no
-    sense.
+    """Return the entries of a segmented table (PS3.3 C.7.9.2), as many as its descriptor says; None for one that makes
+    no sense.
     """
     wide = bits > 8
     words = np.frombuffer(stored, f"{order}u2" if wide else "u1", len(stored) // (2 if wide else 1))
@@ -64,7 +66,7 @@ def _expand(stored: bytes, bits: int, order: str, entries: int) -> list[int] | N
 
 
 def _segment(words: Sequence[int], at: int, table: list[int]) -> int:
-    """Add a discrete or linear segment to a table; where the next one begins. ValueError for another."""
+    """Add a discrete or linear segment to a table; return the index of the next one. ValueError for another."""
     kind, length = words[at], words[at + 1]
     if kind == 0:
         table += words[at + 2 : at + 2 + length]
@@ -76,7 +78,7 @@ def _segment(words: Sequence[int], at: int, table: list[int]) -> int:
 
 
 def _offset(where: Sequence[int], wide: bool, order: str) -> int:
-    """The index of a word by the offset of an indirect segment, which counts bytes, its lower half first."""
+    """Return the index of a word by the offset of an indirect segment, which counts bytes, its lower half first."""
     if wide:
         return (where[0] | where[1] << 16) // 2
     halves = [int.from_bytes(bytes(half), "little" if order == "<" else "big") for half in (where[:2], where[2:4])]

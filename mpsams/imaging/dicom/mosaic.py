@@ -24,7 +24,7 @@ def is_mosaic(data: Any) -> bool:
 
 
 def tiles(frame: Frame, data: Any) -> list[Frame]:
-    """The slices of a mosaic as frames, each a tile of it.
+    """Return the slices of a mosaic as frames, each a tile of it.
 
     UnreadableImage where it is not known how many, or where they lie.
     """
@@ -56,8 +56,8 @@ def tiles(frame: Frame, data: Any) -> list[Frame]:
 
 
 def _stated_slices(data: Any) -> tuple[int, np.ndarray | None]:
-    """The stated number of slices, 0 if none is stated, and the direction, unit (3,), in which they
-    follow each other.
+    """Return the stated number of slices, 0 if none is stated, and the direction, unit (3,), in which they follow each
+    other.
     """
     from nibabel.nicom import csareader
 

@@ -30,7 +30,8 @@ class FrameParts:
 
 
 def separate(frames: Sequence[Frame], places: np.ndarray) -> FrameParts:
-    """Frames, each at the place (N,) of that number, as parts: what tells them apart explains as much as possible.
+    """Separate frames, each at the place (N,) of that number, into parts: what tells them apart explains as much as
+    possible.
 
     First what has one value for each part, then combinations of such values, then what only grows from part to part,
     such as times and image numbers. Where nothing explains them, the k-th frames at each place make the k-th part.
@@ -63,7 +64,7 @@ class _Attribute:
 
 
 def _attributes(frames: Sequence[Frame], members: np.ndarray, places: np.ndarray) -> list[_Attribute]:
-    """The attributes that differ among frames, in the order in which they are tried."""
+    """Return the attributes that differ among frames, in the order in which they are tried."""
     found: dict[bytes, _Attribute] = {}
     numbers = np.array([frame.index + 1 if frame.image.frames > 1 else frame.number for frame in frames])
     counted = _by_count(numbers, members, places)
@@ -82,8 +83,8 @@ def _attributes(frames: Sequence[Frame], members: np.ndarray, places: np.ndarray
 
 
 def _by_count(numbers: np.ndarray, members: np.ndarray, places: np.ndarray) -> np.ndarray | None:
-    """The part (N,) of images numbered part by part, or place by place, from 1 or 0 on; None where numbers are not like
-    that.
+    """Return the part (N,) of images numbered part by part, or place by place, from 1 or 0 on; None for other
+    numbers.
     """
     size, depth = len(set(places)), _depth(members, places)
     for first in (1, 0):
@@ -122,7 +123,9 @@ def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribut
 
 
 def _combine(places: np.ndarray, split: list, depth: int, levels: int) -> FrameParts | None:
-    """Parts by one attribute whose values leave less to explain, each of them resolved by those after it."""
+    """Split frames by one attribute whose values leave less to explain, and resolve each part by the attributes after
+    it.
+    """
     coarse = [k for k, (_, parts) in enumerate(split) if 1 < len(parts) < depth][:_MOST_ATTRIBUTES]
     for k in coarse:
         attribute, parts = split[k]
@@ -147,7 +150,7 @@ def _depth(members: np.ndarray, places: np.ndarray) -> int:
 
 
 def _parts(members: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
-    """Members by their code, the lowest first."""
+    """Return members by their code, the lowest first."""
     order = members[np.argsort(codes[members], kind="stable")]
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
@@ -158,8 +161,8 @@ def _distinct(codes: np.ndarray, places: np.ndarray) -> bool:
 
 
 def _runs(members: np.ndarray, attribute: _Attribute, places: np.ndarray, depth: int) -> FrameParts | None:
-    """Members in the order of an attribute's values, a new part beginning where places repeat; None where these are not
-    depth, or the attribute has no values.
+    """Split members in the order of an attribute's values, a new part beginning where places repeat; None where these
+    are not depth, or the attribute has no values.
 
     Where images are missing at a part's ends, it depends on the direction of reading where the parts meet. The widest
     steps count then, else which parts begin at an end of the volume; where both are the same it is not certain.
@@ -183,7 +186,7 @@ def _runs(members: np.ndarray, attribute: _Attribute, places: np.ndarray, depth:
 
 
 def _cut(blocks: Sequence[np.ndarray], places: np.ndarray) -> list[np.ndarray]:
-    """Blocks of members one after the other as parts, a new one beginning where places repeat."""
+    """Join blocks of members one after the other to parts, a new one beginning where places repeat."""
     parts: list[list[int]] = [[]]
     taken: set[int] = set()
     for block in blocks:

@@ -18,7 +18,7 @@ Padding = tuple[int, int] | None
 
 
 def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, float, Padding]:
-    """Frames of one size as voxels (X, Y, Z), Z in their order, with slope, intercept and padding as of a Scan.
+    """Load frames of one size as voxels (X, Y, Z), Z in their order, with slope, intercept and padding as of a Scan.
 
     picture: values are brightness in [0, 1], MONOCHROME1 inverted, else the scanner's own, never windowed. Colour is
     always brightness. Voxels are as stored, 8-bit for colour, where one slope and intercept do for all frames, else
@@ -48,7 +48,7 @@ def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, flo
 
 
 def _part(picture_hw: np.ndarray, frame: Frame) -> np.ndarray:
-    """The tile of a frame that is a part of a picture, else all of it: a view."""
+    """Return the tile of a frame that is a part of a picture, else all of it: a view."""
     if frame.tile is None:
         return picture_hw
     top, left, rows, columns = frame.tile
@@ -56,7 +56,7 @@ def _part(picture_hw: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def _space(shape: tuple[int, int, int], kind: np.dtype) -> np.ndarray:
-    """An array of voxels (X, Y, Z) on disk, in Fortran's order."""
+    """Make an array of voxels (X, Y, Z) on disk, in Fortran's order."""
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
     if size > MAX_BYTES:
         raise UnreadableImage(
@@ -73,7 +73,7 @@ def _space(shape: tuple[int, int, int], kind: np.dtype) -> np.ndarray:
 
 
 def _plan(frames: Sequence[Frame], picture: bool) -> tuple[np.dtype, float, float, Meaning]:
-    """The type of voxels, slope, intercept, and how samples become voxels."""
+    """Return the type of voxels, slope, intercept, and the function from samples to voxels."""
     images = [frame.image for frame in frames]
     if images[0].palette:
         return np.dtype(np.uint8), 1 / 255, 0.0, _by_palette
@@ -100,7 +100,9 @@ def _as_stored(samples: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def _luminance(samples: np.ndarray, photometric: str, bits: int) -> np.ndarray:
-    """Colour (H, W, 3) as ITU-R 601 luminance, uint8 (H, W), of the upper 8 bits and rounded as in Pillow's "L"."""
+    """Convert colour (H, W, 3) to ITU-R 601 luminance, uint8 (H, W), of the upper 8 bits and rounded as in Pillow's
+    "L".
+    """
     samples = samples >> (bits - 8)
     if photometric.startswith("YBR"):
         return samples[..., 0].astype(np.uint8)
@@ -109,20 +111,22 @@ def _luminance(samples: np.ndarray, photometric: str, bits: int) -> np.ndarray:
 
 
 def _by_palette(samples: np.ndarray, frame: Frame) -> np.ndarray:
-    """uint8 (H, W) luminance of the palette's colours."""
+    """Return the luminance of the palette's colours, uint8 (H, W)."""
     red_green_blue = np.stack([lut(samples) for lut in frame.image.palette], -1).astype(np.uint16)
     return _luminance(red_green_blue, "RGB", max(8, frame.image.palette[0].bits))
 
 
 def _values(samples: np.ndarray, frame: Frame) -> np.ndarray:
-    """float32 (H, W) in the scanner's own units."""
+    """Return samples in the scanner's own units, float32 (H, W)."""
     if frame.modality_lut:
         return frame.modality_lut(samples)
     return samples.astype(np.float32) * np.float32(frame.slope) + np.float32(frame.intercept)
 
 
 def _brightness(samples: np.ndarray, frame: Frame) -> np.ndarray:
-    """float32 (H, W) in [0, 1]: by the first lookup table or window in the file, else over all values there can be."""
+    """Return brightness, float32 (H, W) in [0, 1]: by the first lookup table or window in the file, else over all
+    values there can be.
+    """
     values, image = _values(samples, frame), frame.image
     if frame.voi_lut:
         shown: np.ndarray = frame.voi_lut(values) / np.float32(2**frame.voi_lut.bits - 1)
@@ -138,7 +142,7 @@ def _brightness(samples: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def _apply_window(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
-    """DICOM PS3.3 C.11.2.1: black is 0, white is 1, beyond them not yet clipped."""
+    """Apply a window as DICOM PS3.3 C.11.2.1: black is 0, white is 1, values beyond them are not yet clipped."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - np.float32(centre)) / np.float32(width), -80, 80)))
     if function != "LINEAR_EXACT":

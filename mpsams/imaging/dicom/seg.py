@@ -34,7 +34,8 @@ _PATIENT = (
 def write(
     scan: Scan, mask_xyz: np.ndarray, label: str | Sequence[str], algorithm: str, identified: bool = False
 ) -> bytes:
-    """A binary DICOM-SEG of one segment for each label, marked by an algorithm, for a Scan that ``dicom.read`` made.
+    """Write a binary DICOM-SEG of one segment for each label, marked by an algorithm, for a Scan that ``dicom.read``
+    made.
 
     mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion, or of several labels a label map, uint8 from 1 on.
     Slices without lesion are left out; a mask without any is written with all its slices, which says that nothing was
@@ -100,8 +101,8 @@ def _check(scan: Scan, mask_xyz: np.ndarray, labels: Sequence[str], algorithm: s
 
 
 def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
-    """The slices as headers of single CT images with UIDs by their number, so that highdicom treats
-    all sources alike.
+    """Return the slices as headers of single CT images with UIDs by their number, so that highdicom treats all sources
+    alike.
     """
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage
@@ -156,7 +157,9 @@ def _refer(seg: Any, series: Series) -> None:
 
 
 def _by_series(images: Iterable[Any], series_of: dict[str, str]) -> list[Any]:
-    """The images that are referred to, one item for each of their series. series_of: the series of each image's UID."""
+    """Return the images that are referred to, one item for each of their series. series_of: the series of each image's
+    UID.
+    """
     from pydicom.dataset import Dataset
 
     listed: dict[str, Dataset] = {}

@@ -40,7 +40,7 @@ class FrameStack:
 
 
 def stacks(frames: Sequence[Frame]) -> list[FrameStack]:
-    """All volumes that frames make, the one of most voxels first: at least one, and each frame in exactly one.
+    """Return all volumes that frames make, the one of most voxels first: at least one, and each frame in exactly one.
 
     Frames go together by series, frame of reference, size, kind of pixels, orientation and spacing, but for what
     rounding changes; localizers, and frames of a film, which have no places, stay apart. Frames at the same places make
@@ -59,7 +59,7 @@ def stacks(frames: Sequence[Frame]) -> list[FrameStack]:
 
 
 def _beside(parts: list[FrameStack], frames: Sequence[Frame]) -> list[FrameStack]:
-    """Volumes with a note where their series has other images, which are no part of them."""
+    """Return volumes with a note where their series has other images, which are no part of them."""
     first = parts[0].frames[0]
     if first.place is None or not first.image.series or first.image.localizer:
         return parts
@@ -76,7 +76,7 @@ def _beside(parts: list[FrameStack], frames: Sequence[Frame]) -> list[FrameStack
 
 
 def _divide(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
-    """Frames by a key, in the order in which keys occur."""
+    """Group frames by a key, in the order in which keys occur."""
     groups: dict[Hashable, list[Frame]] = {}
     for frame in frames:
         groups.setdefault(key(frame), []).append(frame)
@@ -95,8 +95,8 @@ def _film_of(frame: Frame) -> tuple:
 
 
 def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames by their orientation and the distances of their pixels, each as good as equal to the first
-    of its group.
+    """Group frames by their orientation and the distances of their pixels, each as good as equal to the first of its
+    group.
     """
     firsts = np.empty((len(frames), 8))
     groups: list[list[Frame]] = []
@@ -113,7 +113,7 @@ def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
-    """Frames that lie alike by their series and frame of reference, and notes.
+    """Group frames of one orientation by their series and frame of reference; return them with notes.
 
     Images of which each names another one make a single group: all else that they say is the same, so UIDs were made
     anew for each image, as some scanners and programs that anonymise do.
@@ -134,7 +134,7 @@ def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
 
 
 def _film(frames: list[Frame]) -> FrameStack:
-    """Frames without places, by their number."""
+    """Return frames without places as a film, by their number."""
     frames = sorted(frames, key=lambda frame: (frame.number, frame.index))
     notes = []
     if any(frame.misplaced for frame in frames):
@@ -151,7 +151,7 @@ def _film(frames: list[Frame]) -> FrameStack:
 
 
 def _volumes(frames: list[Frame], notes: list[str]) -> list[FrameStack]:
-    """Frames of one orientation as volumes in which each place is taken once.
+    """Return frames of one orientation as volumes in which each place is taken once.
 
     These are in the order of their phases, but do not begin with one that is less than half as large as the largest.
     """
@@ -170,7 +170,7 @@ def _volumes(frames: list[Frame], notes: list[str]) -> list[FrameStack]:
 
 
 def _describe_parts(counts: np.ndarray, found: phases.FrameParts, k: int) -> str:
-    """A sentence on why a volume is only a part of the images. counts: of images at each place."""
+    """Return a sentence on why a volume is only a part of the images. counts: of images at each place."""
     many = f"{'' if counts.min() == counts.max() else 'up to '}{counts.max()} images at each place"
     suffix = (
         f", told apart by {' and '.join(found.names)}"
@@ -184,8 +184,8 @@ def _describe_parts(counts: np.ndarray, found: phases.FrameParts, k: int) -> str
 
 
 def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
-    """The number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do are
-    one.
+    """Return the number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do
+    are one.
     """
     order = np.argsort(heights, kind="stable")
     distances = np.diff(heights[order])
@@ -200,13 +200,13 @@ def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
 
 
 def _volume(frames: list[Frame]) -> FrameStack:
-    """Frames at places of their own, in the order of these."""
+    """Return frames at places of their own as a volume, in the order of these."""
     affine, notes = _affine([frame.placed for frame in frames])
     return FrameStack(tuple(frames), affine, tuple(notes))
 
 
 def _affine(places: list[Place]) -> tuple[np.ndarray | None, list[str]]:
-    """The affine through places in order along the normal, and what the user should know of it."""
+    """Return the affine through places in order along the normal, and notes on it for the user."""
     first, positions = places[0], np.array([place.position for place in places])
     heights = positions @ first.normal
     notes: list[str] = []
