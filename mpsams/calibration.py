@@ -36,7 +36,7 @@ class Rule:
     least_peak: float = 0.0
 
     def peak_at(self, threshold: float) -> float:
-        """The probability that a part must reach at a threshold in (0, 1)."""
+        """Return the probability that a part must reach at a threshold in (0, 1)."""
         if not 0 < self.least_peak < 1:
             return self.least_peak
         return 1 / (1 + math.exp(-(logit(self.least_peak) + logit(threshold))))
@@ -56,7 +56,7 @@ class Readout:
     rule: Rule | None = None
 
     def logits(self, network: torch.nn.Module, standard_bchw: Tensor) -> Tensor:
-        """Logits of standardised images, before calibration: (B, C, H, W) -> (B, 1, H, W)."""
+        """Return logits of standardised images, before calibration: (B, C, H, W) -> (B, 1, H, W)."""
         if not self.flips_averaged:
             return network(standard_bchw)
         both = network(torch.cat([standard_bchw, standard_bchw.flip(3)]).contiguous(memory_format=torch.channels_last))
@@ -64,14 +64,14 @@ class Readout:
         return (straight + mirrored.flip(3)) / 2
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities in [0, 1]."""
+        """Return calibrated probabilities in [0, 1]."""
         return torch.sigmoid(
             logits if (self.slope, self.intercept) == (1.0, 0.0) else self.slope * logits + self.intercept
         )
 
 
 def readout(metadata: Mapping) -> Readout:
-    """The readout that a checkpoint's metadata state; the default one when they state none."""
+    """Return the readout that a checkpoint's metadata state; the default one when they state none."""
     fitted, rule = metadata.get("calibration") or {}, metadata.get("rule")
     found = Rule(rule["smallest_area"], rule["least_peak"]) if rule else None
     return Readout(
@@ -80,19 +80,19 @@ def readout(metadata: Mapping) -> Readout:
 
 
 def readout_metadata(metadata: Mapping) -> dict:
-    """The readout's entries of a checkpoint's metadata, to copy into those of a network that starts from it and is not
-    calibrated again.
+    """Return the readout's entries of a checkpoint's metadata, to copy into those of a network that starts from it and
+    is not calibrated again.
     """
     return {key: metadata[key] for key in FOUND if key in metadata}
 
 
 def logit(probability: float) -> float:
-    """log(p / (1 - p)) of a number in (0, 1)."""
+    """Return log(p / (1 - p)) of a number in (0, 1)."""
     return math.log(probability / (1 - probability))
 
 
 def threshold_mask(probability_hw: np.ndarray, threshold: float, rule: Rule | None, field_pixels: int) -> np.ndarray:
-    """Bool (H, W): the pixels whose probability reaches the threshold, without the parts that the rule removes.
+    """Return the pixels whose probability reaches the threshold, without the parts that the rule removes: bool (H, W).
 
     field_pixels: pixels of the field that the network sees, of which ``Rule.smallest_area`` is a share.
     """
@@ -105,7 +105,9 @@ def threshold_mask(probability_hw: np.ndarray, threshold: float, rule: Rule | No
 
 
 def parts(mask_hw: np.ndarray, probability_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The connected parts of a mask, numbered from 1 in (H, W); of each its pixels and its highest probability."""
+    """Find the connected parts of a mask, numbered from 1 in (H, W); return them, and of each its pixels and its
+    highest probability.
+    """
     from scipy import ndimage
 
     labels_hw, count = ndimage.label(mask_hw, EIGHT)
@@ -130,8 +132,8 @@ class Reliability:
             counts += np.bincount(places, values, BINS)
 
     def table(self) -> dict:
-        """The expected calibration error over all pixels ("ece") and without the lowest bin ("ece_above"), and the
-        bins.
+        """Return the expected calibration error over all pixels ("ece") and without the lowest bin ("ece_above"), and
+        the bins.
 
         Of each bin: from, to, pixels, mean probability and share of lesion (None where it is empty). Errors are None
         without a pixel.
@@ -156,13 +158,13 @@ class Reliability:
 
 
 def tally(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Pixels and lesion pixels by logit, float64 (2, FINEST), for ``platt``; add those of all images."""
+    """Count pixels and lesion pixels by logit, float64 (2, FINEST), for ``platt``; add those of all images."""
     places = np.clip(np.rint((logits.ravel() + REACH) * (FINEST - 1) / (2 * REACH)), 0, FINEST - 1).astype(int)
     return np.stack([np.bincount(places, minlength=FINEST), np.bincount(places, truth.ravel(), FINEST)]).astype(float)
 
 
 def platt(counts_2k: np.ndarray, intercept: bool = True) -> tuple[float, float]:
-    """Slope and intercept of the logistic regression of truth on logit (Platt 1999, with his targets), by Newton's
+    """Fit slope and intercept of the logistic regression of truth on logit (Platt 1999, with his targets), by Newton's
     method.
 
     counts_2k: of ``tally``. intercept: False fits the slope alone, one over the temperature of Guo et al. (ICML 2017).
@@ -231,8 +233,8 @@ def outcomes(
 
 
 def score_rule(found: Outcomes, rule: Rule) -> dict[str, float]:
-    """Mean DSC of the images with lesion ("dsc_lesion") and share of the others that get one ("false_alarms") under a
-    rule; NaN of none.
+    """Return the mean DSC of the images with lesion ("dsc_lesion") and the share of the others that get one
+    ("false_alarms") under a rule; NaN of none.
     """
     kept_p = (found.areas_p >= rule.smallest_area) & (found.peaks_p >= rule.least_peak)
     predicted_n, hits_n = (
@@ -248,8 +250,8 @@ def score_rule(found: Outcomes, rule: Rule) -> dict[str, float]:
 
 
 def find_rule(found: Outcomes, most_alarms: float) -> tuple[Rule, bool]:
-    """The rule of the highest DSC on lesions among those with no more than this share of false alarms, and whether
-    there is one.
+    """Return the rule of the highest DSC on lesions among those with no more than this share of false alarms, and True
+    if there is one.
 
     Areas and peaks are sought among those of the parts. Of equals the mildest. When none has so few false alarms, the
     one with fewest. ValueError when no image has a lesion.

@@ -103,14 +103,14 @@ def atomic_path(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
 
 def clear(room: Path) -> None:
-    """Delete a folder of unfinished files, or the unfinished file of an earlier version; as far as that is possible."""
+    """Delete a folder of unfinished files, or the unfinished file of an earlier version, as far as possible."""
     shutil.rmtree(room, ignore_errors=True)
     with contextlib.suppress(OSError):
         room.unlink()
 
 
 def system_error(error: SafetensorError) -> int | None:
-    """The system's error number that safetensors names in its message, None if it names none."""
+    """Return the system's error number that safetensors names in its message, None if it names none."""
     found = re.search(r"os error (\d+)", str(error))
     return int(found[1]) if found else None
 
@@ -151,7 +151,7 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def metadata(path: str | Path) -> dict:
-    """The metadata of a checkpoint, without reading its tensors; ValueError as ``load``."""
+    """Return the metadata of a checkpoint, without reading its tensors; ValueError as ``load``."""
     with open_checkpoint(path) as (_, found):
         return found
 
@@ -177,7 +177,7 @@ def open_checkpoint(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
 
 
 def _parse_metadata(stated: str, path: Path) -> dict:
-    """The metadata of a file from their text. ValueError when they are no JSON object."""
+    """Return the metadata of a file from their text. ValueError when they are no JSON object."""
     try:
         found = json.loads(stated)
     except (ValueError, RecursionError):
@@ -188,7 +188,7 @@ def _parse_metadata(stated: str, path: Path) -> dict:
 
 
 def check_shapes(checkpoint: Checkpoint) -> None:
-    """ValueError when a checkpoint's tensors are not those of the network that its metadata describe.
+    """Raise ValueError when a checkpoint's tensors are not those of the network that its metadata describe.
 
     Takes no memory.
     """
@@ -207,15 +207,15 @@ def check_shapes(checkpoint: Checkpoint) -> None:
 
 @functools.lru_cache(32)
 def _shapes(model: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's tensors by name. model: the arguments of ``UNet`` with their names, as JSON, in which
-    2, 2.0 and true differ.
+    """Return the shapes of a network's tensors by name. model: the arguments of ``UNet`` with their names, as JSON, in
+    which 2, 2.0 and true differ.
     """
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in UNet(**json.loads(model)).state_dict().items()}
 
 
 def unet(checkpoint: Checkpoint) -> UNet:
-    """The network of a checkpoint with its weights, in evaluation mode and float32.
+    """Return the network of a checkpoint with its weights, in evaluation mode and float32.
 
     ValueError when the checkpoint holds no network, or not the one its metadata describe.
     """
@@ -231,9 +231,7 @@ def unet(checkpoint: Checkpoint) -> UNet:
 
 
 def training_patients(checkpoint: Checkpoint) -> dict[str, set[str]]:
-    """Patients that a checkpoint, and those it started from, may have been trained on: data set -> patients of the
-    training parts.
-    """
+    """Return the patients that a checkpoint, and those it started from, may have been trained on, by data set."""
     found = {
         dataset: set(patients) for dataset, patients in (checkpoint.metadata.get("init") or {}).get("seen", {}).items()
     }

@@ -60,7 +60,7 @@ def relation(
     temperature: float = 1.0,
     similarity: str = "inner-product",
 ) -> Tensor:
-    """The matrix between patches whose rows a selector of the paper clusters: (B, C, H, W) -> (B, L, L), finite.
+    """Return the matrix between patches whose rows a selector of the paper clusters: (B, C, H, W) -> (B, L, L), finite.
 
     The paper says "a covariance matrix after a softmax layer according to the degree of similarity between different
     patches" (2.1), which can be read in two ways, ``PAPER_SELECTORS``. It names no measure of similarity; these are its
@@ -104,7 +104,7 @@ def lesion_patches(
     temperature: float = 1.0,
     similarity: str = "inner-product",
 ) -> Tensor:
-    """Bool (B, L), True = the patch is in the lesion cluster; see ``split``."""
+    """Return the patches in the lesion cluster, bool (B, L); see ``split``."""
     return split(x_bchw, patch, selector, normalise, temperature, similarity).lesion_bl
 
 
@@ -116,5 +116,5 @@ def scores(
     temperature: float = 1.0,
     similarity: str = "inner-product",
 ) -> Tensor:
-    """Float (B, L), larger = more like lesion; see ``Clusters.score_bl``."""
+    """Return a score of each patch, float (B, L), larger = more like lesion; see ``Clusters.score_bl``."""
     return split(x_bchw, patch, selector, normalise, temperature, similarity).score_bl

@@ -70,14 +70,15 @@ def draw(batch: int, options: Augmentation, size: int, generator: torch.Generato
 
 
 def offset(changes: Distortions, size: int) -> Tensor | None:
-    """The elastic displacement of each pixel as ``transforms.apply_geometry`` adds it, (B, S, S, 2); None when it is
-    off.
+    """Return the elastic displacement of each pixel as ``transforms.apply_geometry`` adds it, (B, S, S, 2); None when
+    it is off.
     """
     return None if changes.elastic_b2gg is None else _spread(changes.elastic_b2gg, size, "bicubic").permute(0, 2, 3, 1)
 
 
 def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
-    """Bias field, blur, speckle, noise and cut-outs, in this order, of square images in [0, 1]; clipped to it.
+    """Apply bias field, blur, speckle, noise and cut-outs, in this order, to square images in [0, 1]; the result is
+    clipped to it.
 
     A cut-out is filled with the image's mean; its truth stays, so that what is hidden must be told from what is around
     it.
@@ -102,7 +103,9 @@ def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
 
 
 def _spread(nodes_bcgg: Tensor, size: int, mode: str) -> Tensor:
-    """A coarse field at every pixel, the outermost nodes on the outermost pixels: (B, C, G, G) -> (B, C, S, S)."""
+    """Return a coarse field at every pixel, the outermost nodes on the outermost pixels: (B, C, G, G) -> (B,
+    C, S, S).
+    """
     return F.interpolate(nodes_bcgg, size=(size, size), mode=mode, align_corners=True)
 
 

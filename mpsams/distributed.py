@@ -12,19 +12,19 @@ from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
-    """Number of processes that train together; 1 without a process group."""
+    """Return the number of processes that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process among them, from 0."""
+    """Return the number of this process among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def uniform(
     batch: int, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """Uniform numbers in [0, 1) for this process's ``batch`` rows of a batch: float (batch, *shape).
+    """Draw uniform numbers in [0, 1) for this process's ``batch`` rows of a batch: float (batch, *shape).
 
     All processes draw for all rows, from generators in the same state, and keep their own: together they draw what one
     process would.
@@ -36,7 +36,7 @@ def uniform(
 
 
 def shard(indices: Tensor) -> Tensor:
-    """This process's part of a batch's indices (N,).
+    """Return this process's part of a batch's indices (N,).
 
     All parts are of one length; when N does not divide, the first indices count twice.
     """
@@ -70,7 +70,7 @@ class AllGather(torch.autograd.Function):
 
 
 def all_reduce(x: Tensor) -> Tensor:
-    """The sum of ``x`` (any shape) over all processes, without gradient."""
+    """Return the sum of ``x`` (any shape) over all processes, without gradient."""
     if world_size() > 1:
         x = x.clone()
         dist.all_reduce(x)

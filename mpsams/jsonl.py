@@ -16,7 +16,7 @@ def append(path: Path, event: str, **values) -> None:
 
 
 def read(path: Path, event: str | None = None) -> list[dict]:
-    """All records of a file, or those of one event; ValueError names the line that is not JSON.
+    """Read all records of a file, or those of one event; ValueError names the line that is not JSON.
 
     A last line without its end was being written when the run was killed, and is left out.
     """
@@ -40,5 +40,5 @@ def keep(path: Path, wanted: Callable[[dict], bool]) -> None:
 
 
 def nan_to_none(values: Mapping[str, float]) -> dict[str, float | None]:
-    """The values with None for NaN, which JSON does not have."""
+    """Return the values with None for NaN, which JSON does not have."""
     return {name: None if math.isnan(value) else value for name, value in values.items()}

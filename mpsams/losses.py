@@ -16,7 +16,7 @@ TOP = 0.005  # share of an image's pixels, the likeliest ones, by which an image
 
 
 def masked_mse(pred_bchw: Tensor, target_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
-    """Mean squared error over hidden pixels (paper Eq. 4, per masked pixel so that runs compare).
+    """Return the mean squared error over hidden pixels (paper Eq. 4, per masked pixel so that runs compare).
 
     hidden_b1hw: bool, True = hidden. A batch with nothing hidden has loss 0 (and zero gradient).
     """
@@ -24,25 +24,25 @@ def masked_mse(pred_bchw: Tensor, target_bchw: Tensor, hidden_b1hw: Tensor) -> T
 
 
 def masked_l1(pred_bchw: Tensor, target_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
-    """Mean absolute error over hidden pixels (SimMIM, Xie et al. 2022); as ``masked_mse`` otherwise."""
+    """Return the mean absolute error over hidden pixels (SimMIM, Xie et al. 2022); otherwise as ``masked_mse``."""
     return _over_hidden(_difference(pred_bchw, target_bchw).abs(), hidden_b1hw)
 
 
 def _difference(pred_bchw: Tensor, target_bchw: Tensor) -> Tensor:
-    """Prediction less target; ValueError when they differ in shape."""
+    """Return the prediction less the target; ValueError when they differ in shape."""
     if pred_bchw.shape != target_bchw.shape:
         raise ValueError(f"prediction {tuple(pred_bchw.shape)} and target {tuple(target_bchw.shape)} differ in shape")
     return pred_bchw - target_bchw
 
 
 def _over_hidden(error_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
-    """The mean of an error over hidden pixels and all channels."""
+    """Return the mean of an error over hidden pixels and all channels."""
     hidden = hidden_b1hw.to(error_bchw.dtype)
     return (error_bchw * hidden).sum() / (hidden.sum() * error_bchw.shape[1]).clamp(min=1)
 
 
 def nt_xent(a_bd: Tensor, b_bd: Tensor, temperature: float = 0.5) -> Tensor:
-    """Normalised, temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, Eq. 1), a scalar.
+    """Return the normalised, temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, Eq. 1), a scalar.
 
     Row i of ``a_bd`` and row i of ``b_bd`` are two views of one image: each must find the other, by cosine,
     among all other views of the batch, those of other processes included. One image alone has loss 0. ValueError unless
@@ -71,7 +71,7 @@ def negative_cosine(p_bd: Tensor, z_bd: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sinkhorn(scores_bk: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    """Soft assignment of images to prototypes, all prototypes used alike (SwAV, Caron et al. 2020, Eq. 3-5).
+    """Assign images softly to prototypes, all prototypes used alike (SwAV, Caron et al. 2020, Eq. 3-5).
 
     scores_bk: cosine of each image with each prototype. Returns (B, K): rows sum to 1, columns (over all
     processes) nearly to B / K. No gradient. ValueError unless epsilon is positive and iterations at least 1.
@@ -86,13 +86,13 @@ def sinkhorn(scores_bk: Tensor, epsilon: float = 0.05, iterations: int = 3) -> T
 
 
 def _logsumexp_over_images(log_bk: Tensor) -> Tensor:
-    """(B, K) -> (1, K), over the images of all processes."""
+    """Return the log of the sum of exponentials over the images of all processes: (B, K) -> (1, K)."""
     top = distributed.all_gather(log_bk.amax(dim=0, keepdim=True)).amax(dim=0, keepdim=True)
     return top + distributed.all_reduce((log_bk - top).exp().sum(dim=0, keepdim=True)).log()
 
 
 def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce") -> Tensor:
-    """Loss of a binary segmentation from logits, one of ``SEGMENTATION``.
+    """Return the loss of a binary segmentation from logits, one of ``SEGMENTATION``.
 
     "ce" is cross-entropy. "dice-ce" adds soft Dice (MONAI), pooled over the batch, that of other processes included, so
     that an image without lesion does not swing it. "dice-focal" has focal cross-entropy in its place (Lin et al. 2017,
@@ -127,8 +127,8 @@ def _dice_of_lesions(logits_bp: Tensor, truth_bp: Tensor) -> Tensor:
 
 
 def presence(logits_b1hw: Tensor, truth_b1hw: Tensor) -> Tensor:
-    """Cross-entropy of the image-level label "has a lesion", predicted by the mean logit of its likeliest pixels
-    (``TOP`` of them).
+    """Return the cross-entropy of the image-level label "has a lesion", predicted by the mean logit of its likeliest
+    pixels (``TOP`` of them).
     """
     logits_bp = logits_b1hw.flatten(1)
     top_b = logits_bp.topk(max(1, round(TOP * logits_bp.shape[1])), dim=1).values.mean(dim=1)

@@ -14,7 +14,7 @@ from mpsams import distributed
 
 
 def order(lesion_bl: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """The order in which patches get hidden: bool (B, L) -> int64 (B, L), a permutation per row.
+    """Draw the order in which patches get hidden: bool (B, L) -> int64 (B, L), a permutation per row.
 
     Lesion patches first, then background (paper 2.1); inside each cluster the order is random, drawn
     from ``generator``. With no lesion patch at all it is the random order of MAE.
@@ -26,12 +26,12 @@ def order(lesion_bl: Tensor, generator: torch.Generator | None = None) -> Tensor
 
 
 def random_order(batch: int, length: int, generator: torch.Generator | None = None) -> Tensor:
-    """A uniformly random order for each of ``batch`` images: int64 (batch, length)."""
+    """Draw a uniformly random order for each of ``batch`` images: int64 (batch, length)."""
     return order(torch.zeros(batch, length, dtype=torch.bool), generator)
 
 
 def hidden_count(length: int, ratio: float) -> int:
-    """n = floor(length * ratio) patches are hidden (paper 2.2); ratio is clamped to [0, 1]."""
+    """Return the number of hidden patches, n = floor(length * ratio) (paper 2.2); ratio is clamped to [0, 1]."""
     if math.isnan(ratio):
         raise ValueError("mask ratio is not a number; it must lie in [0, 1]")
     return math.floor(length * min(1.0, max(0.0, ratio)))

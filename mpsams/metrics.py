@@ -16,7 +16,7 @@ MOST_SURFACE = 2**21  # pixels of two surfaces between which distances are measu
 
 
 def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
-    """Dice, positive predictive value and sensitivity per image, each a float (B,) in [0, 1].
+    """Return Dice, positive predictive value and sensitivity per image, each a float (B,) in [0, 1].
 
     pred_bhw, truth_bhw: bool (or 0/1). Truth and prediction both empty: all three are 1. Only the
     prediction empty, or only the truth empty: all three are 0.
@@ -28,8 +28,8 @@ def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
 
 
 def _shares(true_pos_b: Tensor, pred_pos_b: Tensor, truth_pos_b: Tensor) -> dict[str, Tensor]:
-    """Dice, positive predictive value and sensitivity from counts of pixels: in both, in the prediction,
-    in the truth.
+    """Return Dice, positive predictive value and sensitivity from counts of pixels: in both, in the prediction, in the
+    truth.
     """
     true_pos, pred_pos, truth_pos = true_pos_b.double(), pred_pos_b.double(), truth_pos_b.double()
     nothing = (pred_pos + truth_pos) == 0
@@ -47,7 +47,8 @@ def _shares(true_pos_b: Tensor, pred_pos_b: Tensor, truth_pos_b: Tensor) -> dict
 def surface(
     pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None
 ) -> dict[str, float]:
-    """95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or volume (S, H, W).
+    """Return the 95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or volume (S, H,
+    W).
 
     A surface is the pixels with a neighbour along an axis that is outside of the mask or of the image; distances run
     from each of them to the nearest of the other mask, as MONAI measures them. spacing: of the axes in millimetres, or,
@@ -79,7 +80,7 @@ def surface(
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest part of a mask that holds all of it; None where it is empty."""
+    """Return the smallest part of a mask that holds all of it; None where it is empty."""
     box = []
     for axis in range(mask.ndim):
         along = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
@@ -90,8 +91,8 @@ def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask with a neighbour along an axis that is not in it; outside there is none: bool of the same
-    shape.
+    """Return the pixels of a mask with a neighbour along an axis that is not in it; outside there is none: bool of the
+    same shape.
     """
     inner = mask.copy()
     for axis in range(mask.ndim):
@@ -103,7 +104,7 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 
 def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
-    """All scores of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd, and voxel counts.
+    """Return all scores of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd, and voxel counts.
 
     The counts are hit (in both), said (in the prediction) and real (in the truth).
 
@@ -120,7 +121,7 @@ def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndar
 
 
 def summary(cases: list[dict[str, float]]) -> dict[str, float]:
-    """Means over a set of ``case`` results.
+    """Return means over a set of ``case`` results.
 
     dsc, ppv, sen, hd95, assd: over all images. The same with _lesion: over images with a lesion. Distances that were
     left out of a case (``surface``) do not count; distances: how many images have them.
@@ -153,7 +154,7 @@ def summary(cases: list[dict[str, float]]) -> dict[str, float]:
 
 
 def lift(chosen_bl: Tensor, lesion_bl: Tensor) -> Tensor:
-    """Precision of the chosen patches divided by the share of lesion patches: bool (B, L) twice -> (B,).
+    """Return the precision of the chosen patches divided by the share of lesion patches: bool (B, L) twice -> (B,).
 
     1 is chance. NaN where an image has no lesion patch; 0 where none is chosen.
     """
@@ -164,7 +165,8 @@ def lift(chosen_bl: Tensor, lesion_bl: Tensor) -> Tensor:
 
 
 def auc(score_l: Tensor, lesion_l: Tensor) -> float:
-    """Area under the ROC curve of a patch score against lesion patches, both (L,); NaN if only one class is there.
+    """Return the area under the ROC curve of a patch score against lesion patches, both (L,); NaN if only one class is
+    there.
 
     ValueError for a score that is NaN.
     """

@@ -12,7 +12,7 @@ LESION_SHARE = 0.25  # of a patch, above which it counts as lesion
 
 
 def grid(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches. ValueError unless ``patch`` divides both sides."""
+    """Return the rows and columns of patches. ValueError unless ``patch`` divides both sides."""
     if patch < 1 or height % patch or width % patch:
         raise ValueError(f"patch side {patch} must be positive and divide height {height} and width {width}")
     return height // patch, width // patch
@@ -40,26 +40,26 @@ def unpatchify(p_bld: Tensor, patch: int, height: int, width: int) -> Tensor:
 
 
 def to_pixels(mask_bl: Tensor, patch: int, height: int, width: int) -> Tensor:
-    """Patch mask (B, L) -> pixel mask bool (B, 1, H, W); True = hidden stays True."""
+    """Expand a patch mask (B, L) to a pixel mask, bool (B, 1, H, W); True = hidden stays True."""
     rows, columns = grid(height, width, patch)
     mask = mask_bl.bool().reshape(-1, 1, rows, columns)
     return mask.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)
 
 
 def lesion_share(mask_b1hw: Tensor, patch: int) -> Tensor:
-    """Share of each patch that a pixel mask covers: bool (B, 1, H, W) -> float (B, L) in [0, 1]."""
+    """Return the share of each patch that a pixel mask covers: bool (B, 1, H, W) -> float (B, L) in [0, 1]."""
     return patchify(mask_b1hw.float(), patch).mean(dim=2)
 
 
 def is_lesion(mask_b1hw: Tensor, patch: int) -> Tensor:
-    """True for patches of which more than a quarter (``LESION_SHARE``) is lesion in truth: bool (B, 1, H, W) -> bool
-    (B, L).
+    """Return True for patches of which more than a quarter (``LESION_SHARE``) is lesion in truth: bool (B, 1, H, W) ->
+    bool (B, L).
     """
     return lesion_share(mask_b1hw, patch) > LESION_SHARE
 
 
 def moments(x_bchw: Tensor, patch: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the patch that each pixel lies in: (B, C, H, W) -> twice (B, C, H, W).
+    """Return mean and deviation of the patch that each pixel lies in: (B, C, H, W) -> twice (B, C, H, W).
 
     As MAE normalises its targets: over the D values of a patch, unbiased variance + 1e-6.
     """

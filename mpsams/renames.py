@@ -14,29 +14,27 @@ SELECTORS = {"descent": "geodesic"}  # values of method.selector
 
 
 def update_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration, as nested tables, with the names of this version."""
+    """Return a run's configuration, as nested tables, with the names of this version."""
     return _rename(config, OPTIONS, SELECTORS)
 
 
 def restore_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``update_config``: with the names of the first version, over which the hashes of runs are
-    computed.
-    """
+    """Undo ``update_config``: return the names of the first version, over which the hashes of runs are computed."""
     return _rename(config, _inverse(OPTIONS), _inverse(SELECTORS))
 
 
 def update_option(name: str, value: Any) -> tuple[str, Any]:
-    """Dotted name and value of an option with the names of this version."""
+    """Return dotted name and value of an option with the names of this version."""
     return _rename_option(name, value, OPTIONS, SELECTORS)
 
 
 def restore_option(name: str, value: Any) -> tuple[str, Any]:
-    """The inverse of ``update_option``."""
+    """Undo ``update_option``."""
     return _rename_option(name, value, _inverse(OPTIONS), _inverse(SELECTORS))
 
 
 def update_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's metadata with the names of this version in its configuration."""
+    """Return a checkpoint's metadata with the names of this version in its configuration."""
     config = metadata.get("config")
     return dict(metadata) | ({"config": update_config(config)} if isinstance(config, Mapping) else {})
 

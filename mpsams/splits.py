@@ -43,14 +43,14 @@ class Split:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def part(self, name: str) -> tuple[str, ...]:
-        """The cases of "train", "val", "test" or "all" (in that order). ValueError lists the names."""
+        """Return the cases of "train", "val", "test" or "all" (in that order). ValueError lists the names."""
         parts = {"train": self.train, "val": self.val, "test": self.test, "all": self.train + self.val + self.test}
         if name not in parts:
             raise ValueError(f"unknown part {name!r} of a split; available: {', '.join(parts)}")
         return parts[name]
 
     def labelled(self, fraction: float, seed: int) -> tuple[str, ...]:
-        """The training cases whose labels may be used: round(fraction * len(train)), at least one.
+        """Return the training cases whose labels may be used: round(fraction * len(train)), at least one.
 
         Drawn with ``seed``; for one seed a smaller fraction is a subset of a larger one.
         """
@@ -61,7 +61,7 @@ class Split:
 
 
 def near_duplicates(thumbnails_nss: np.ndarray, threshold: float = ALIKE) -> list[tuple[int, int]]:
-    """Pairs i < j of images whose thumbnails correlate above the threshold: (N, S, S) -> index pairs.
+    """Find pairs i < j of images whose thumbnails correlate above the threshold: (N, S, S) -> index pairs.
 
     A constant thumbnail correlates with nothing. Comparison in blocks, so that memory grows with N, though time with
     its square.
@@ -121,7 +121,7 @@ def make(dataset: str, cases: Sequence[str], groups: Sequence, seed: int = 0, gr
 
 
 def leakage(split: Split, cases: Sequence[str], pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """Leakage of a split through near-duplicates.
+    """Measure the leakage of a split through near-duplicates.
 
     pairs: index pairs into ``cases``. Returns pairs (all), torn (pairs whose halves lie in different
     parts), and test_leaked: share of test cases with a near-duplicate in train.
@@ -141,7 +141,7 @@ def save(split: Split, path: Path) -> None:
 
 
 def restore(values: dict) -> Split:
-    """A split from its JSON values; ValueError when the hash they carry is not theirs."""
+    """Return a split from its JSON values; ValueError when the hash they carry is not theirs."""
     values = dict(values)
     stated = values.pop("sha256", None)
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -57,12 +57,12 @@ def scan_window(values: np.ndarray, modality: str) -> tuple[float, float]:
 
 
 def ends(level: float, width: float) -> tuple[float, float]:
-    """The lowest and the highest value of a window given by its middle and its width, as radiology does."""
+    """Return the lowest and the highest value of a window given by its middle and its width, as in radiology."""
     return level - width / 2, level + width / 2
 
 
 def middle(low: float, high: float) -> tuple[float, float]:
-    """The level and width of the window between two values; the inverse of ``ends``."""
+    """Return the level and width of the window between two values; the inverse of ``ends``."""
     return (low + high) / 2, high - low
 
 
@@ -85,7 +85,7 @@ class Box(NamedTuple):
 
 
 def frame(values_hw: np.ndarray, spacing_hw: tuple[float, float] | None, modality: str) -> Box | None:
-    """The part of a slice that a network sees: None is all of it.
+    """Return the part of a slice that a network sees: None is all of it.
 
     A CT slice of known pixel spacing (millimetres) is mostly air, and scanners differ in their field of view: there
     it is a square of ``BODY`` mm around the middle of the largest thing denser than air (``AIR`` Hounsfield units).
@@ -125,7 +125,7 @@ def paste(part_hw: np.ndarray, box: Box | None, shape_hw: tuple[int, int]) -> np
 
 
 def _overlap(shape_hw: tuple[int, int], box: Box) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The overlap of image and box: slices of the image, and slices of the box."""
+    """Return the overlap of image and box: slices of the image, and slices of the box."""
     spans = [
         (max(0, start), max(0, min(side, start + length)), start)
         for side, start, length in zip(shape_hw, (box.top, box.left), (box.height, box.width), strict=True)
@@ -135,29 +135,29 @@ def _overlap(shape_hw: tuple[int, int], box: Box) -> tuple[tuple[slice, slice], 
 
 
 def has_body(unit_hw: np.ndarray) -> bool:
-    """True if a slice shows more than air: at least 2% of it brighter than 0.1."""
+    """Return True if a slice shows more than air: at least 2% of it brighter than 0.1."""
     return float(np.mean(unit_hw > 0.1)) >= 0.02
 
 
 def resize(image_hw: np.ndarray, height: int, width: int) -> Tensor:
-    """(H, W) floats in [0, 1] -> (1, 1, height, width), bilinear with antialiasing; aspect is not kept."""
+    """Resize (H, W) floats in [0, 1] to (1, 1, height, width), bilinear with antialiasing; aspect is not kept."""
     x_11hw = torch.as_tensor(np.ascontiguousarray(image_hw), dtype=torch.float32)[None, None]
     return F.interpolate(x_11hw, size=(height, width), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def resize_mask(mask_hw: np.ndarray, height: int, width: int) -> Tensor:
-    """(H, W) bool -> bool (1, 1, height, width): True where at least half of the area is."""
+    """Resize a mask, (H, W) bool, to bool (1, 1, height, width): True where at least half of the area is."""
     return resize(np.asarray(mask_hw, dtype=np.float32), height, width) >= 0.5
 
 
 def standardise(x_bchw: Tensor) -> Tensor:
-    """Each image to mean 0 and deviation 1 (a constant image to zeros)."""
+    """Bring each image to mean 0 and deviation 1 (a constant image to zeros)."""
     mean, deviation = moments(x_bchw)
     return (x_bchw - mean) / deviation.clamp(min=1e-6)
 
 
 def moments(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (population) deviation of each image: (B, C, H, W) -> twice (B, 1, 1, 1).
+    """Return mean and (population) deviation of each image: (B, C, H, W) -> twice (B, 1, 1, 1).
 
     Through the norm, which is much faster on a CPU than ``torch.std_mean``.
     """

@@ -20,7 +20,7 @@ from mpsams.patches import patchify
 
 
 def log2_choose(n: int, k: int) -> float:
-    """log2 of the number of ways to choose k of n; ValueError unless 0 <= k <= n."""
+    """Return log2 of the number of ways to choose k of n; ValueError unless 0 <= k <= n."""
     if not 0 <= k <= n:
         raise ValueError(f"cannot choose {k} of {n}: expected 0 <= k <= n")
     return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
@@ -62,7 +62,7 @@ def lesion_first_bits(length: int, lesion: int, hidden: int) -> float:
 
 
 def course(bits: Callable[[int, int], float], lesion_n: Tensor, hidden_e: Tensor) -> Tensor:
-    """Bits left undecided in each image at each epoch: int (N,) and int (E,) -> float64 (N, E).
+    """Return the bits left undecided in each image at each epoch: int (N,) and int (E,) -> float64 (N, E).
 
     bits: a function of the size of the lesion cluster and the number of hidden patches, asked once for each pair that
     occurs. lesion_n: sizes of the clusters. hidden_e: patches hidden at each epoch.
@@ -76,7 +76,7 @@ def course(bits: Callable[[int, int], float], lesion_n: Tensor, hidden_e: Tensor
 
 
 def hidden_probability(length: int, lesion: int, hidden: int) -> tuple[float, float]:
-    """Probability that a lesion patch and that a background patch is hidden, under lesion first.
+    """Return the probability that a lesion patch and that a background patch is hidden, under lesion first.
 
     A cluster without patches has probability 0.
     """
@@ -89,7 +89,7 @@ def hidden_probability(length: int, lesion: int, hidden: int) -> tuple[float, fl
 
 
 def patch_covariance(x_n1hw: Tensor, patch: int) -> Tensor:
-    """Covariance over images of the patch means: float (N, 1, H, W) -> float64 (L, L), positive definite.
+    """Return the covariance over images of the patch means: float (N, 1, H, W) -> float64 (L, L), positive definite.
 
     Shrunk after Ledoit and Wolf (2004), so that it can be inverted with fewer images than patches.
     """
@@ -103,7 +103,7 @@ def patch_covariance(x_n1hw: Tensor, patch: int) -> Tensor:
 
 
 def mutual_information(covariance_ll: Tensor, hidden_bl: Tensor) -> Tensor:
-    """Gaussian mutual information between hidden and visible patches, in bits: (L, L), bool (B, L) -> (B,).
+    """Return the Gaussian mutual information between hidden and visible patches, in bits: (L, L), bool (B, L) -> (B,).
 
     I = (log det S_hidden + log det S_visible - log det S) / 2 (Cover and Thomas, section 8.5); 0 when
     either side is empty. covariance_ll: positive definite, as from ``patch_covariance``.
@@ -117,8 +117,8 @@ def mutual_information(covariance_ll: Tensor, hidden_bl: Tensor) -> Tensor:
 
 
 def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
-    """``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) -> float64 (B,
-    L + 1).
+    """Return ``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) ->
+    float64 (B, L + 1).
 
     One Cholesky factor holds the determinants of all leading blocks of a matrix: log det of the first n is twice the
     sum of the logarithms of its first n diagonal values. So two factors an order, from either end, give the values of
@@ -126,7 +126,7 @@ def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
     """
 
     def leading(order_bl: Tensor) -> Tensor:
-        """Half the log2 determinant of the first 0, 1, ... L patches."""
+        """Return half the log2 determinant of the first 0, 1, ... L patches."""
         ordered_bll = covariance_ll.double()[order_bl[:, :, None], order_bl[:, None, :]]
         return F.pad(torch.linalg.cholesky(ordered_bll).diagonal(dim1=1, dim2=2).log2().cumsum(dim=1), (1, 0))
 

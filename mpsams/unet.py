@@ -18,7 +18,7 @@ NORMS = ("batch", "instance", "group")
 
 
 def normalisation(name: str, channels: int) -> nn.Module:
-    """The normalisation layer of that name over ``channels``. ValueError lists the names."""
+    """Return the normalisation layer of that name over ``channels``. ValueError lists the names."""
     if name == "batch":
         return nn.BatchNorm2d(channels)
     if name == "instance":
@@ -29,7 +29,7 @@ def normalisation(name: str, channels: int) -> nn.Module:
 
 
 def double_convolution(inputs: int, outputs: int, norm: str) -> nn.Sequential:
-    """Twice 3x3 convolution, normalisation, ReLU; keeps the side."""
+    """Return twice 3x3 convolution, normalisation, ReLU; they keep the side."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers += [
@@ -41,7 +41,7 @@ def double_convolution(inputs: int, outputs: int, norm: str) -> nn.Sequential:
 
 
 def autocast(x: Tensor, precision: torch.dtype) -> AbstractContextManager:
-    """Inside, convolutions compute in this precision on the device of ``x``; weights stay in float32."""
+    """Let convolutions compute in this precision on the device of ``x`` while inside; weights stay in float32."""
     return nullcontext() if precision == torch.float32 else torch.autocast(x.device.type, precision)
 
 
@@ -112,7 +112,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, classes, 1)
 
     def compute_in(self, precision: torch.dtype) -> UNet:
-        """Set the precision of the convolutions, but for the head's; returns itself."""
+        """Set the precision of the convolutions, but for the head's; return the network itself."""
         self.encoder.precision = self.decoder.precision = precision
         return self
 
@@ -142,13 +142,13 @@ class Supervised(nn.Module):
 
 
 def auxiliary_heads(width: int) -> nn.ModuleList:
-    """The heads of ``Supervised`` for a U-Net of that width and one class."""
+    """Return the heads of ``Supervised`` for a U-Net of that width and one class."""
     return nn.ModuleList(nn.Conv2d(factor * width, 1, 1) for factor in (2, 4))
 
 
 def fold_batchnorm(unet: UNet) -> UNet:
-    """A copy with each batch normalisation worked into the convolution before it: the same outputs but for rounding,
-    sooner.
+    """Return a copy with each batch normalisation merged into the convolution before it, which is faster and differs by
+    rounding only.
 
     For use, not for training. Instance and group normalisation depend on the image and stay. ValueError in training
     mode, where batch normalisation does too.

@@ -57,11 +57,11 @@ class Method(nn.Module):
                 part.requires_grad_(False)
 
     def forward(self, batch: Batch, epoch: float) -> Tensor:
-        """The whole loss of one batch, a scalar. epoch counts from 1 to the run's last."""
+        """Return the whole loss of one batch, a scalar. epoch counts from 1 to the run's last."""
         raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """A map that depends on the image alone and is computed once, before training: bool or uint8 (B, rows,
+        """Return a map that depends on the image alone and is computed once, before training: bool or uint8 (B, rows,
         columns), mirrored with the image; None if the method has none. Must not depend on the weights.
 
         truth_b1hw: the images' masks, bool, for upper bounds only.
@@ -69,29 +69,31 @@ class Method(nn.Module):
         return None
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step with the share of training done (moving averages)."""
+        """Update what follows the weights (moving averages); called after each optimiser step with the share of
+        training done.
+        """
 
     def epoch_metrics(self, epoch: float) -> dict[str, float]:
-        """Numbers worth a place in the records of this epoch."""
+        """Return numbers for the records of this epoch."""
         return {}
 
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Named pictures of a step, each float (B, 1, H, W) in [0, 1]; may be empty."""
+        """Return named pictures of a step, each float (B, 1, H, W) in [0, 1]; may be empty."""
         return {}
 
 
 def available() -> list[str]:
-    """Names of all methods: the files of this folder, but for the underscored ones that they share."""
+    """Return the names of all methods: the files of this folder, but for the underscored ones that they share."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> ModuleType:
-    """The module of that method, with its ``Config`` and ``build``. ValueError lists the names."""
+    """Return the module of a method, with its ``Config`` and ``build``. ValueError lists the names."""
     if name not in available():
         raise ValueError(f"unknown method {name!r}; available: {', '.join(available())}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def deviations() -> dict[str, str]:
-    """Differences of the other methods from their papers, by name; those that all share are under "all"."""
+    """Return the differences of the other methods from their papers, by name; those that all share are under "all"."""
     return {"all": COMMON} | {name: find(name).DEVIATIONS for name in available() if hasattr(find(name), "DEVIATIONS")}

@@ -18,7 +18,7 @@ STEP = 2 ** (LEVELS - 1)  # pixels of the image to one of the bottleneck
 
 
 def hide(batch: Batch, unit: int, ratio: float) -> Tensor:
-    """ceil(L * ratio) units of ``unit`` pixels of each image, at random: bool (B, 1, H, W)."""
+    """Hide ceil(L * ratio) units of ``unit`` pixels of each image, at random: bool (B, 1, H, W)."""
     size, _, height, width = batch.images_b1hw.shape
     rows, columns = patches.grid(height, width, unit)
     order_bl = masking.random_order(size, rows * columns, batch.generator).to(
@@ -29,7 +29,7 @@ def hide(batch: Batch, unit: int, ratio: float) -> Tensor:
 
 
 def head(unet: UNet, hidden: int = 0) -> nn.Sequential:
-    """From the bottleneck back to pixels: (B, 16 width, H / 16, W / 16) -> (B, C, H, W).
+    """Return layers from the bottleneck back to pixels: (B, 16 width, H / 16, W / 16) -> (B, C, H, W).
 
     One 1x1 convolution and a pixel shuffle; with ``hidden`` channels, two 3x3 convolutions before it.
     """
@@ -46,7 +46,7 @@ def head(unet: UNet, hidden: int = 0) -> nn.Sequential:
 
 
 def fill_hidden(images_b1hw: Tensor, hidden_b1hw: Tensor, predicted_b1hw: Tensor) -> Tensor:
-    """Images in [0, 1] with hidden pixels replaced by the prediction, which is of the standardised image."""
+    """Return images in [0, 1] with hidden pixels replaced by the prediction, which is of the standardised image."""
     mean, deviation = transforms.moments(images_b1hw)
     return torch.where(hidden_b1hw, predicted_b1hw * deviation + mean, images_b1hw).clamp(0, 1)
 

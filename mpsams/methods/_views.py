@@ -23,12 +23,12 @@ EARLY = 10  # first epochs, in which a collapse is not an error: the network sti
 
 
 def features(unet: UNet) -> int:
-    """Number of features that ``embed`` returns for a view."""
+    """Return the number of features that ``embed`` returns for a view."""
     return unet.head.in_channels * 2 ** (LEVELS - 1)
 
 
 def embed(encoder: Encoder, x_b1hw: Tensor) -> Tensor:
-    """Normalised views -> (B, D): the bottleneck's channels, averaged over the view."""
+    """Return the embedding of normalised views, (B, D): the bottleneck's channels, averaged over the view."""
     return encoder(x_b1hw)[-1].float().mean(dim=(2, 3))
 
 
@@ -39,7 +39,7 @@ def view(batch: Batch, options: views.ViewOptions, side: int | None = None) -> T
 
 
 def normalised_view(batch: Batch, options: views.ViewOptions, side: int | None = None) -> Tensor:
-    """A view as of ``view``, normalised by the whole image's mean and deviation; by its own it would lose its
+    """Draw a view as ``view``, normalised by the whole image's mean and deviation; by its own it would lose its
     brightness and contrast again.
     """
     mean, deviation = transforms.moments(batch.images_b1hw)
@@ -47,7 +47,7 @@ def normalised_view(batch: Batch, options: views.ViewOptions, side: int | None =
 
 
 def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequential:
-    """Linear layers through these sizes, BatchNorm and ReLU between them, and BatchNorm at the end if wanted."""
+    """Return linear layers through these sizes, BatchNorm and ReLU between them, and BatchNorm at the end if wanted."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes[:-1]):
         layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
@@ -57,7 +57,8 @@ def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequent
 
 @torch.no_grad()
 def effective_rank(z_bd: Tensor, power: int = 1) -> float:
-    """Effective number of directions of the centred rows: exp of the entropy of their normalised singular values.
+    """Return the effective number of directions of the centred rows: exp of the entropy of their normalised singular
+    values.
 
     Between 1 and min(B - 1, D) (Roy and Vetterli, EUSIPCO 2007); 1 when all rows are the same. power 2 weighs
     directions by variance, so that a little noise in many of them does not count.
@@ -69,7 +70,7 @@ def effective_rank(z_bd: Tensor, power: int = 1) -> float:
 
 @torch.no_grad()
 def health(a_bd: Tensor, b_bd: Tensor) -> dict[str, float]:
-    """Measures of a representation, from two views' embeddings, twice (B, D), row i of both of one image.
+    """Return measures of a representation, from two views' embeddings, twice (B, D), row i of both of one image.
 
     alignment: cosine of two views of one image, less that of views of different images. spread: variance of the
     unit vectors, 0 (one point) to 1. effective_rank: see there; directions: the same by variance.
@@ -114,8 +115,8 @@ class Contrastive(Method):
             self._scalars = {name: value.detach() for name, value in scalars.items()}
 
     def epoch_metrics(self, epoch: float) -> dict[str, float]:
-        """``health`` of the last full batch, and the scalars; FloatingPointError when the
-        representation has collapsed.
+        """Return ``health`` of the last full batch, and the scalars; FloatingPointError when the representation has
+        collapsed.
         """
         if self._last is None:
             return {}
@@ -125,14 +126,14 @@ class Contrastive(Method):
         return state
 
     def refuse_collapse(self, state: dict[str, float], epoch: float) -> None:
-        """FloatingPointError when the state is that of a representation that has collapsed; a method may know more
-        signs of it.
+        """Raise FloatingPointError when the state is that of a collapsed representation; a method may know more signs
+        of it.
         """
         refuse_collapse(state, epoch)
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Each image, and a view of either kind."""
+        """Return each image, and a view of either kind."""
         return {
             "image": batch.images_b1hw,
             "one view": view(batch, self.view_options[0]),

@@ -95,10 +95,10 @@ class BYOL(_views.Contrastive):
             mine.lerp_(its, 1 - tau)
 
     def target_parameters(self) -> list[Tensor]:
-        """The target's parameters in the order of the online network's."""
+        """Return the target's parameters in the order of the online network's."""
         return [*self.target_encoder.parameters(), *self.target_projector.parameters()]
 
 
 def build(config: Config, unet: UNet, epochs: int) -> BYOL:
-    """BYOL around ``unet``; every epoch is alike, only the target follows ever more slowly."""
+    """Return BYOL around ``unet``; every epoch is alike, only the target follows ever more slowly."""
     return BYOL(config, unet)

@@ -85,11 +85,11 @@ class MapPrediction(Method):
         return loss + self.config.reconstruct * losses.masked_mse(self.unet.head(features_bkhw), x_bchw, hidden_b1hw)
 
     def features(self, x_bchw: Tensor) -> Tensor:
-        """The decoder's last level: (B, C, H, W) -> float32 (B, width, H, W)."""
+        """Return the decoder's last level: (B, C, H, W) -> float32 (B, width, H, W)."""
         return self.unet.decoder(self.unet.encoder(x_bchw)).float()
 
     def augment(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The images and their maps at the images' size in [0, 1], both changed alike at random."""
+        """Return the images and their maps at the images' size in [0, 1], both changed alike at random."""
         map_bij = (
             self.precompute_mask(batch.images_b1hw)
             if batch.precomputed_mask_brc is None
@@ -103,20 +103,20 @@ class MapPrediction(Method):
         return images_bchw, transforms.apply_geometry(map_b1hw, changes).clamp(0, 1)
 
     def hide(self, target_b1hw: Tensor, epoch: float, generator: torch.Generator) -> Tensor:
-        """The pixels hidden: of the patches where the map is high first, at the adaptive ratio (paper 2.2): bool (B, 1,
-        H, W).
+        """Hide the patches where the map is high first, at the adaptive ratio (paper 2.2): bool (B, 1, H, W), True =
+        hidden.
         """
         lesion_bl = clusters.split_numbers(F.avg_pool2d(target_b1hw, self.config.patch).flatten(1)).lesion_bl
         hidden_bl = masking.cut(masking.order(lesion_bl, generator), self.ratio(epoch))
         return patches.to_pixels(hidden_bl, self.config.patch, *target_b1hw.shape[2:])
 
     def ratio(self, epoch: float) -> float:
-        """The share of patches hidden at an epoch of this run, in [0, 1]."""
+        """Return the share of patches hidden at an epoch of this run, in [0, 1]."""
         paper_epoch = schedule.rescale(epoch, self.epochs, self.config.horizon) if self.config.horizon else epoch
         return schedule.mask_ratio(paper_epoch, self.config.start, self.config.tau)
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor:
-        """The maps to predict: uint8 (B, I, J), 255 = most like lesion.
+        """Return the maps to predict: uint8 (B, I, J), 255 = most like lesion.
 
         ValueError when the target is "truth" and none is given.
         """
@@ -137,12 +137,12 @@ class MapPrediction(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Changed images, the maps to predict and the maps as predicted."""
+        """Return changed images, the maps to predict and the maps as predicted."""
         images_bchw, target_b1hw = self.augment(batch)
         predicted_b1hw = torch.sigmoid(self.map_head(self.features(transforms.standardise(images_bchw))))
         return {"image": images_bchw[:, :1], "map": target_b1hw, "predicted": predicted_b1hw}
 
 
 def build(config: Config, unet: UNet, epochs: int) -> MapPrediction:
-    """The map prediction around ``unet`` for a run of ``epochs`` epochs."""
+    """Return the map prediction around ``unet`` for a run of ``epochs`` epochs."""
     return MapPrediction(config, unet, epochs)

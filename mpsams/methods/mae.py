@@ -61,7 +61,7 @@ class MAE(Method):
         return losses.masked_mse(self.predict(x_b1hw, hidden_b1hw), (x_b1hw - mean) / deviation, hidden_b1hw)
 
     def predict(self, x_b1hw: Tensor, hidden_b1hw: Tensor) -> Tensor:
-        """All patches, each at mean 0 and deviation 1, from those that are not hidden."""
+        """Predict all patches, each at mean 0 and deviation 1, from those that are not hidden."""
         return self.decoder(self.unet.encoder(x_b1hw.masked_fill(hidden_b1hw, 0.0))[-1].float())
 
     @torch.no_grad()
@@ -77,5 +77,5 @@ class MAE(Method):
 
 
 def build(config: Config, unet: UNet, epochs: int) -> MAE:
-    """MAE around ``unet``; every epoch is alike."""
+    """Return MAE around ``unet``; every epoch is alike."""
     return MAE(config, unet)

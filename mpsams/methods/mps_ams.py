@@ -102,7 +102,7 @@ class MaskedAutoencoder(Method):
         return losses.masked_mse(predicted_b1hw, self.target(x_b1hw), hidden_b1hw)
 
     def hide(self, batch: Batch, epoch: float) -> Tensor:
-        """The pixels hidden this time: bool (B, 1, H, W)."""
+        """Choose the pixels to hide at an epoch: bool (B, 1, H, W)."""
         size, _, height, width = batch.images_b1hw.shape
         rows, columns = patches.grid(height, width, self.config.patch)
         if self.config.order == "random":
@@ -120,14 +120,14 @@ class MaskedAutoencoder(Method):
         return patches.to_pixels(masking.cut(order_bl, self.ratio(epoch)), self.config.patch, height, width)
 
     def lesion(self, images_b1hw: Tensor) -> Tensor:
-        """The patches that look like lesion, clustered as configured: bool (B, L)."""
+        """Return the patches that look like lesion, clustered as configured: bool (B, L)."""
         config = self.config
         return clusters.lesion_patches(
             images_b1hw, config.patch, config.selector, config.normalise, config.temperature, config.similarity
         )
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """The patches that look like lesion, or are: bool (B, rows, columns).
+        """Return the patches that look like lesion, or are: bool (B, rows, columns).
 
         None in random order, which needs none.
         """
@@ -142,7 +142,7 @@ class MaskedAutoencoder(Method):
         return lesion_bl.unflatten(1, patches.grid(*images_b1hw.shape[2:], self.config.patch))  # type: ignore[call-arg]
 
     def ratio(self, epoch: float) -> float:
-        """The share of patches hidden at an epoch of this run, in [0, 1]."""
+        """Return the share of patches hidden at an epoch of this run, in [0, 1]."""
         config = self.config
         if config.ratio == "fixed":
             return config.fixed_ratio
@@ -150,8 +150,8 @@ class MaskedAutoencoder(Method):
         return schedule.mask_ratio(paper_epoch, config.start, config.tau)
 
     def target(self, x_b1hw: Tensor) -> Tensor:
-        """Target of the reconstruction: the normalised pixels, each patch standardised (variance +
-        1e-6) if configured.
+        """Return the target of the reconstruction: the normalised pixels, each patch standardised (variance + 1e-6) if
+        configured.
         """
         if not self.config.normalise_target:
             return x_b1hw
@@ -163,8 +163,8 @@ class MaskedAutoencoder(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Four pictures: the image, its visible part, the image with hidden patches as predicted, and
-        the error there.
+        """Return four pictures: the image, its visible part, the image with hidden patches as predicted, and the error
+        there.
         """
         hidden_b1hw = self.hide(batch, epoch)
         filled = fill_in(self.unet, batch.images_b1hw, hidden_b1hw, self.config.patch, self.config.normalise_target)
@@ -173,7 +173,7 @@ class MaskedAutoencoder(Method):
 
 @torch.no_grad()
 def fill_in(unet: UNet, images_b1hw: Tensor, hidden_b1hw: Tensor, patch: int, normalised_target: bool) -> Tensor:
-    """Images in [0, 1] with their hidden pixels as the network predicts them, the others as they are.
+    """Return images in [0, 1] with their hidden pixels as the network predicts them, the others as they are.
 
     normalised_target: the network was trained to predict each patch at mean 0 and deviation 1; that is undone.
     """
@@ -187,5 +187,5 @@ def fill_in(unet: UNet, images_b1hw: Tensor, hidden_b1hw: Tensor, patch: int, no
 
 
 def build(config: Config, unet: UNet, epochs: int) -> MaskedAutoencoder:
-    """The masked autoencoder around ``unet`` for a run of ``epochs`` epochs."""
+    """Return the masked autoencoder around ``unet`` for a run of ``epochs`` epochs."""
     return MaskedAutoencoder(config, unet, epochs)

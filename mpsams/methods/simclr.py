@@ -66,5 +66,5 @@ class SimCLR(_views.Contrastive):
 
 
 def build(config: Config, unet: UNet, epochs: int) -> SimCLR:
-    """SimCLR around ``unet``; every epoch is alike."""
+    """Return SimCLR around ``unet``; every epoch is alike."""
     return SimCLR(config, unet)

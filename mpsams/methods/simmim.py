@@ -56,7 +56,7 @@ class SimMIM(Method):
         return losses.masked_l1(self.predict(x_b1hw, hidden_b1hw), x_b1hw, hidden_b1hw)
 
     def predict(self, x_b1hw: Tensor, hidden_b1hw: Tensor) -> Tensor:
-        """All pixels, from those that are not hidden."""
+        """Predict all pixels from those that are not hidden."""
         rows, columns = (side // self.config.patch for side in x_b1hw.shape[2:])
         token_1chw = self.token_1cuu.tile(1, 1, rows, columns)
         return self.layer(self.unet.encoder(torch.where(hidden_b1hw, token_1chw, x_b1hw))[-1].float())
@@ -72,5 +72,5 @@ class SimMIM(Method):
 
 
 def build(config: Config, unet: UNet, epochs: int) -> SimMIM:
-    """SimMIM around ``unet``; every epoch is alike."""
+    """Return SimMIM around ``unet``; every epoch is alike."""
     return SimMIM(config, unet)

@@ -105,7 +105,9 @@ class SwAV(_views.Contrastive):
         return loss
 
     def embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Unit vectors of two large views (2B, D), one after the other, and of the small crops (crops * B, D)."""
+        """Return unit vectors of two large views (2B, D), one after the other, and of the small crops (crops
+        * B, D).
+        """
         side = batch.images_b1hw.shape[-1]
         large, small = self.view_options
         sizes = ((large, side, 2), (small, max(32, 8 * round(SMALL * side / 8)), self.config.crops))
@@ -120,7 +122,7 @@ class SwAV(_views.Contrastive):
         return z_vd[: len(found[0])], z_vd[len(found[0]) :]
 
     def swapped_loss(self, views_bk: tuple[Tensor, ...], one: int, code_bk: Tensor) -> Tensor:
-        """Cross-entropy of all other views' predictions with the assignment of large view ``one``."""
+        """Return the cross-entropy of all other views' predictions with the assignment of large view ``one``."""
         log_bk = [
             F.log_softmax(scores_bk / self.config.temperature, dim=1)
             for index, scores_bk in enumerate(views_bk)
@@ -144,5 +146,5 @@ class SwAV(_views.Contrastive):
 
 
 def build(config: Config, unet: UNet, epochs: int) -> SwAV:
-    """SwAV around ``unet`` for a run of ``epochs`` epochs."""
+    """Return SwAV around ``unet`` for a run of ``epochs`` epochs."""
     return SwAV(config, unet, epochs)

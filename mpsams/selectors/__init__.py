@@ -14,19 +14,19 @@ from mpsams import renames
 
 
 def available() -> tuple[str, ...]:
-    """Names of all selectors, sorted."""
+    """Return the names of all selectors, sorted."""
     return tuple(
         sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
     )
 
 
 def current_name(name: str) -> str:
-    """The name of a selector now, given this name or one from an earlier version."""
+    """Return the name of a selector now, given this name or one from an earlier version."""
     return renames.SELECTORS.get(name, name)
 
 
 def find(name: str) -> ModuleType:
-    """The module of a selector. ValueError names those that there are."""
+    """Return the module of a selector. ValueError names those that there are."""
     name = current_name(name)
     if name not in available():
         raise ValueError(f"unknown selector {name!r}; available: {', '.join(available())}")

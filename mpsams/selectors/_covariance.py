@@ -33,7 +33,7 @@ def to_patches(x_bchw: Tensor, patch: int, normalise: str, temperature: float) -
 
 
 def similarities(patches_bld: Tensor, kind: str = "inner-product") -> Tensor:
-    """Similarity of each pair of patches: (B, L, D) -> (B, L, L), larger = more alike.
+    """Return the similarity of each pair of patches: (B, L, D) -> (B, L, L), larger = more alike.
 
     "inner-product" is divided by sqrt(D); "cosine" is that of the angle between the patches, in [-1, 1], and 0 for a
     patch that is zero; "distance" is minus the root mean square of the difference. ValueError for another kind.
@@ -52,7 +52,7 @@ def similarities(patches_bld: Tensor, kind: str = "inner-product") -> Tensor:
 
 
 def covariance(rows_bln: Tensor) -> Tensor:
-    """Covariance between rows, each row a variable observed n times: (B, L, n) -> (B, L, L)."""
+    """Return the covariance between rows, each row a variable observed n times: (B, L, n) -> (B, L, L)."""
     centred = rows_bln - rows_bln.mean(dim=2, keepdim=True)
     return centred @ centred.mT / max(rows_bln.shape[2] - 1, 1)
 

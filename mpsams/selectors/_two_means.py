@@ -47,7 +47,7 @@ class Clusters:
 
 
 def two_means(rows_bln: Tensor, first_b: Tensor, second_b: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Lloyd's algorithm with k = 2 from two given rows: (B, L, n) -> bool (B, L), True = first cluster.
+    """Run Lloyd's algorithm with k = 2 from two given rows: (B, L, n) -> bool (B, L), True = first cluster.
 
     first_b, second_b: int64 (B,), indices of the rows that start as centres. Runs until no label in
     the batch changes, or ``iterations`` times; the labels then fit the last centres. A row as near to
@@ -76,7 +76,7 @@ def two_means(rows_bln: Tensor, first_b: Tensor, second_b: Tensor, iterations: i
 
 
 def _nearer(rows_bln: Tensor, first_bn: Tensor, second_bn: Tensor) -> Tensor:
-    """Bool (B, L): rows at most as far from the first centre as from the second."""
+    """Return True for rows at most as far from the first centre as from the second: bool (B, L)."""
     axis_bn = second_bn - first_bn
     middle_b = (axis_bn * (first_bn + second_bn)).sum(dim=1) / 2
     along_bl = torch.bmm(axis_bn.unsqueeze(1), rows_bln.mT).squeeze(1)  # bmm is much faster this way round on a CPU
@@ -94,7 +94,7 @@ def split_numbers(number_bl: Tensor) -> Clusters:
 
 
 def _distance(rows_bln: Tensor, members_bl: Tensor) -> Tensor:
-    """Euclidean distance of every row to the mean of the members; infinite when there are none."""
+    """Return the Euclidean distance of every row to the mean of the members; infinite when there are none."""
     weight_bl = members_bl.to(rows_bln.dtype)
     count_b1 = weight_bl.sum(dim=1, keepdim=True)
     centre_b1n = (torch.bmm(weight_bl.unsqueeze(1), rows_bln).squeeze(1) / count_b1.clamp(min=1)).unsqueeze(1)

@@ -34,7 +34,7 @@ def split(x_bchw: Tensor, patch: int, *ignored: str | float) -> Clusters:
 
 
 def distance(x_bchw: Tensor, patch: int = 16) -> Tensor:
-    """Geodesic distance of each patch from the image's border: (B, C, H, W) -> float (B, L), at least 0.
+    """Return the geodesic distance of each patch from the image's border: (B, C, H, W) -> float (B, L), at least 0.
 
     In standard deviations of the image. A path costs its decrease in brightness, and ``STEP`` for every cell; an
     increase costs nothing. The distance with such costs is the geodesic saliency of Wei et al. (Geodesic Saliency Using
@@ -46,14 +46,16 @@ def distance(x_bchw: Tensor, patch: int = 16) -> Tensor:
 
 
 def distance_map(x_bchw: Tensor, rows: int, columns: int) -> Tensor:
-    """Geodesic distance of each cell from the border: (B, C, H, W) -> float (B, 1, rows, columns), at least 0."""
+    """Return the geodesic distance of each cell from the border: (B, C, H, W) -> float (B, 1, rows, columns), at least
+    0.
+    """
     bright_b1hw = transforms.standardise(x_bchw.float()).mean(dim=1, keepdim=True)
     return shortest_paths(blur(F.adaptive_avg_pool2d(bright_b1hw, (rows, columns)), BLUR))
 
 
 def shortest_paths(height_b1ij: Tensor) -> Tensor:
-    """The least total decrease along a path from the border of a map to each of its cells: (B, 1, I, J) -> (B, 1, I,
-    J).
+    """Return the least total decrease along a path from the border of a map to each of its cells: (B, 1, I, J) -> (B,
+    1, I, J).
 
     Paths go to the eight neighbours and cost ``STEP`` times their length besides; cells of the border cost nothing. All
     cells are relaxed at once until none changes (Bellman and Ford).
@@ -77,7 +79,7 @@ def shortest_paths(height_b1ij: Tensor) -> Tensor:
 
 
 def shift(around_b1ij: Tensor, step: tuple[int, int], rows: int, columns: int) -> Tensor:
-    """The value one step further from each cell of a map, given the map with a border of one cell."""
+    """Return the value one step further from each cell of a map, given the map with a border of one cell."""
     return around_b1ij[:, :, 1 + step[0] : 1 + step[0] + rows, 1 + step[1] : 1 + step[1] + columns]
 
 

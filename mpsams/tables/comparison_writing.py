@@ -11,7 +11,7 @@ from mpsams.tables.writing import DASH, HOLDS, comma_separated, format_signed, n
 
 
 def sentence(c: Comparison) -> str:
-    """A comparison in words: difference, interval, p, verdict, and what could be detected."""
+    """Describe a comparison in words: difference, interval, p, verdict, and what could be detected."""
     who, rival = TITLES.get(c.method, c.method), TITLES.get(c.rival, c.rival)
     where = f"with {100 * c.labels:g}% of the labels"
     if c.mean is None:
@@ -45,7 +45,7 @@ def sentence(c: Comparison) -> str:
 
 
 def _runs(c: Comparison) -> str:
-    """ "3 draws × 2 pretrainings"; with "2 and 1" where the methods differ."""
+    """Return the number of runs as "3 draws × 2 pretrainings"; with "2 and 1" where the methods differ."""
     counts = sorted({count for count in c.seeds if count}, reverse=True)
     draws = _count(len(c.by_draw), "draw")
     return (
@@ -56,13 +56,13 @@ def _runs(c: Comparison) -> str:
 
 
 def _runs_needed(c: Comparison) -> str:
-    """ "40 to 110 draws and 27 to 73 pretrainings", to two digits."""
+    """Return the number of runs needed as "40 to 110 draws and 27 to 73 pretrainings", to two digits."""
     more = f" and {_range(c.needed_seeds)} pretrainings of each method" if c.needed_seeds else ""
     return f"{_range(c.needed)} {'pretrainings' if c.scope == effects.DRAW else 'draws'}{more}"  # type: ignore[arg-type]
 
 
 def _range(ends: tuple[int, int]) -> str:
-    """ "40 to 110", each end to two digits; one number where they agree."""
+    """Return a range as "40 to 110", each end to two digits; one number where they agree."""
     low, high = (int(float(f"{end:.2g}")) for end in ends)
     return f"{low}" if low == high else f"{low} to {high}"
 
@@ -72,13 +72,13 @@ def _count(count: int, noun: str) -> str:
 
 
 def _p(p: float) -> str:
-    """ "= 0.31", or "< 0.001"."""
+    """Return a p-value as "= 0.31", or "< 0.001"."""
     return f"= {p:.2g}" if p >= 0.001 else "< 0.001"
 
 
 def comparisons_csv(named: Iterable[tuple[Sequence[str], Iterable[Comparison]]]) -> str:
-    """Comparisons, each group with its (table, recipe, averaging), one row each; scores of single runs are in the
-    records.
+    """Return comparisons as CSV, each group with its (table, recipe, averaging), one row each; scores of single runs
+    are in the records.
     """
     columns = (
         "method",
@@ -112,8 +112,8 @@ def comparisons_csv(named: Iterable[tuple[Sequence[str], Iterable[Comparison]]])
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """Comparisons as a Markdown table: differences in DSC, intervals, corrected p-values, and what could have been
-    detected.
+    """Return comparisons as a Markdown table: differences in DSC, intervals, corrected p-values, and what could have
+    been detected.
     """
     head = [
         "Labels",

@@ -92,7 +92,7 @@ def compare(
 def _pair(
     results: Results, methods: tuple[str, str], labels: float, recipe: str, averaging: str, measure: str
 ) -> Comparison:
-    """A comparison of a method with its rival, before correction."""
+    """Compare a method with its rival, before correction."""
     method, rival = methods
     scored = scores(results, labels, recipe, averaging, measure)
     ours, theirs = scored.get(method, {}), scored.get(rival, {})
@@ -118,7 +118,7 @@ def _pair(
 
 
 def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
-    """Error, interval, p, and what could be detected; nothing where the error is unknown."""
+    """Return error, interval, p, and what could be detected; nothing where the error is unknown."""
     if found.error is None:
         return {}
     (low, high), error, df = found.interval, float(found.error), float(found.df)
@@ -139,7 +139,7 @@ def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
 def _signed_ranks(
     results: Results, ours: Sequence[RunScores], theirs: Sequence[RunScores], averaging: str, measure: str
 ) -> float | None:
-    """Wilcoxon's signed-rank p over images (patients), each averaged over the runs; None with fewer than two."""
+    """Return Wilcoxon's signed-rank p over images (patients), each averaged over the runs; None with fewer than two."""
     from scipy.stats import wilcoxon
 
     lesion_n = ours[0].scores_nk[:, 5] > 0
@@ -159,7 +159,7 @@ def _signed_ranks(
 
 
 def _by_image(runs: Sequence[RunScores], measure: str) -> np.ndarray:
-    """Each image's mean over draws, seeds averaged within each: (N,)."""
+    """Return each image's mean over draws, seeds averaged within each: (N,)."""
     return np.mean(
         [
             np.mean([run.scores_nk[:, COLUMNS.index(measure)] for run in runs if run.draw == draw], axis=0)
@@ -170,7 +170,9 @@ def _by_image(runs: Sequence[RunScores], measure: str) -> np.ndarray:
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction: p-values for which all can be judged at one level at once. None is not counted and stays."""
+    """Correct p-values by Holm's method, so that all can be judged at one level at once. None is not counted
+    and stays.
+    """
     order = sorted((value, k) for k, value in enumerate(p) if value is not None)
     corrected: list[float | None] = [None] * len(p)
     for rank, (value, k) in enumerate(order):
@@ -180,6 +182,6 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def strongest(comparisons: Iterable[Comparison], labels: float) -> Comparison | None:
-    """The comparison with the rival of the highest mean at these labels; None without one."""
+    """Return the comparison with the rival of the highest mean at these labels; None without one."""
     known = [c for c in comparisons if c.labels == labels and c.rival_mean is not None]
     return max(known, key=lambda c: c.rival_mean or 0.0, default=None)

@@ -92,7 +92,7 @@ class Estimate:
         return np.nan_to_num(np.exp(found.x), nan=0.0)[()]  # no root: not even the widest interval reaches 0
 
     def _beyond(self, log_level, mean, *variances):
-        """The square of half an interval less that of the mean."""
+        """Return the square of half an interval less that of the mean."""
         return (
             sum(
                 variance * _edge(df, np.exp(log_level)) ** 2
@@ -102,12 +102,12 @@ class Estimate:
         )
 
     def _half(self, level: float):
-        """Half the interval that covers all but ``level``."""
+        """Return half the interval that covers all but ``level``."""
         return np.sqrt(sum(variance * _edge(df, level) ** 2 for variance, df in self.parts))
 
 
 def _edge(df: float, level):
-    """The t that is exceeded, up or down, with a probability of ``level``."""
+    """Return the t that is exceeded, up or down, with a probability of ``level``."""
     from scipy.special import stdtrit
 
     return -stdtrit(df, level / 2)
@@ -116,7 +116,7 @@ def _edge(df: float, level):
 def estimate(
     ours: Runs, theirs: Runs | None, others: Sequence[Runs], images: tuple[float, int] | None = None
 ) -> Estimate:
-    """The mean of a method, or its difference to another, on the same D draws, each with a run of both.
+    """Estimate the mean of a method, or its difference to another, on the same D draws, each with a run of both.
 
     others: all methods of the table on these draws, for the pooled variance between seeds. images: squared error of the
     mean over test images and its degrees of freedom, when the interval is to hold for other images too.
@@ -135,8 +135,8 @@ def estimate(
 
 
 def seed_variance(runs: Runs) -> tuple[float | np.ndarray, int] | None:
-    """Variance between the seeds' means over the draws that all seeds have, and S - 1; None with one seed or no such
-    draw.
+    """Return the variance between the seeds' means over the draws that all seeds have, and S - 1; None with one seed or
+    no such draw.
     """
     shared = runs.score_sd[..., ~np.isnan(runs.score_sd).any(axis=tuple(range(runs.score_sd.ndim - 1)))]
     if not runs.pretrained or runs.score_sd.shape[-2] < 2 or not shared.shape[-1]:
@@ -145,7 +145,7 @@ def seed_variance(runs: Runs) -> tuple[float | np.ndarray, int] | None:
 
 
 def _between_seeds(both: Sequence[Runs], others: Sequence[Runs]) -> tuple[float | np.ndarray, int] | None:
-    """The seeds' part of the squared error and its degrees of freedom; None where no method has two seeds."""
+    """Return the seeds' part of the squared error and its degrees of freedom; None where no method has two seeds."""
     known = [found for runs in others if (found := seed_variance(runs)) is not None]
     if not known or not both:
         return None
@@ -160,8 +160,8 @@ def _between_seeds(both: Sequence[Runs], others: Sequence[Runs]) -> tuple[float 
 
 
 def _share(score_sd: np.ndarray) -> float:
-    """Sum of the squared weights of the seeds in a mean over draws of means over seeds; 1 / S where no
-    run is missing.
+    """Return the sum of the squared weights of the seeds in a mean over draws of means over seeds; 1 / S where no run
+    is missing.
     """
     there_sd = ~np.isnan(score_sd.reshape(-1, *score_sd.shape[-2:])[0])
     return float(((there_sd / there_sd.sum(axis=0)).mean(axis=1) ** 2).sum())
@@ -171,8 +171,8 @@ def _share(score_sd: np.ndarray) -> float:
 
 
 def power(difference: float, error: float, df: float) -> float:
-    """Probability that a t-test finds a difference of this size, two-sided at 5%, when its standard error is ``error``
-    > 0.
+    """Return the probability that a t-test finds a difference of this size, two-sided at 5%, when its standard error is
+    ``error`` > 0.
     """
     from scipy.stats import nct
 
@@ -181,15 +181,15 @@ def power(difference: float, error: float, df: float) -> float:
 
 
 def detectable(error: float, df: float) -> float:
-    """The difference that is found with a probability of 80%."""
+    """Return the difference that is found with a probability of 80%."""
     from scipy.optimize import brentq
 
     return error * float(brentq(lambda shift: power(shift, 1.0, df) - POWER, 0.0, 100.0)) if error else 0.0
 
 
 def runs_needed(sd: float, difference: float) -> int:
-    """The number of paired runs that find a difference with a probability of 80% when their differences have this sd;
-    at least 2.
+    """Return the number of paired runs that find a difference with a probability of 80% when their differences have
+    this sd; at least 2.
     """
     few, many = 1, 2
     while sd and power(difference, sd / many**0.5, many - 1) < POWER:
@@ -201,7 +201,8 @@ def runs_needed(sd: float, difference: float) -> int:
 
 
 def times_larger(error: float, df: float, difference: float) -> tuple[float, float]:
-    """The factor by which draws and pretrainings must grow to find a difference with a probability of 80%: from, to.
+    """Return the factors, from and to, by which draws and pretrainings must grow to find a difference with a
+    probability of 80%.
 
     The range is that of the 80% interval of the squared error, which is known from few runs: df × error² / chi-squared.
     """

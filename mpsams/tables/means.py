@@ -125,7 +125,7 @@ class Table:
 
 
 def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray | None = None) -> np.ndarray:
-    """Each run's mean, weighted: scores (R, N, 6), weights (B, N), one of all ones when not given -> (B, R).
+    """Return each run's weighted mean: scores (R, N, 6), weights (B, N), one of all ones when not given -> (B, R).
 
     all, lesion: mean over all images, over those with a lesion. pooled: from pixels summed over images. false_alarms
     (in every averaging): share of images without lesion that got one. As in ``metrics.summary``; NaN where no image
@@ -153,9 +153,7 @@ def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.n
 
 
 def resample(groups: Sequence[str], count: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Number of times that each of N cases is drawn in each of ``count`` bootstrap resamples of their groups: float (B,
-    N).
-    """
+    """Draw how often each of N cases is in each of ``count`` bootstrap resamples of their groups: float (B, N)."""
     names, group_n = np.unique(np.asarray(groups), return_inverse=True)
     times_bg = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
     return times_bg[:, group_n].astype(float)
@@ -175,7 +173,7 @@ def table(
     averaging: str = "lesion",
     paper: Mapping | None = None,
 ) -> Table:
-    """The numbers of Table 1 or 2 with one recipe and one way of averaging.
+    """Return the numbers of Table 1 or 2 with one recipe and one way of averaging.
 
     paper: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], as ``paper_numbers``. A method without a
     run keeps its line, empty; at label shares where only scratch was run, scratch is the only line (as in the paper).
@@ -208,7 +206,7 @@ def table(
 
 
 def tables_with_runs(results: Results) -> tuple[str, ...]:
-    """The names of the tables to which there are runs beyond those of other tables; Table 1 where there are none."""
+    """Return the names of the tables that have runs beyond those of other tables; Table 1 where there are none."""
     there = set(results.methods)
     return tuple(name for name, telling in TELLING.items() if there & set(telling)) or ("table1",)
 
@@ -216,7 +214,9 @@ def tables_with_runs(results: Results) -> tuple[str, ...]:
 def scores(
     results: Results, labels: float, recipe: str, averaging: str, measure: str
 ) -> dict[str, dict[tuple[int | None, int], float]]:
-    """Method -> (seed, draw) -> the score of its run; without methods that have no run or a run without a score."""
+    """Return the score of each run by method and (seed, draw); without methods that have no run or a run without a
+    score.
+    """
     found = {}
     for method in results.methods:
         runs = results.of(method, labels, recipe)
@@ -229,8 +229,8 @@ def scores(
 
 
 def seeds_by_draws(scored: Mapping[tuple[int | None, int], float], draws: Sequence[int]) -> Runs:
-    """A method's scores at these draws as seeds × draws, NaN where a run is missing; seeds without a run there are left
-    out.
+    """Return a method's scores at these draws as seeds × draws, NaN where a run is missing; seeds without a run there
+    are left out.
     """
     seeds = list(dict.fromkeys(seed for seed, draw in scored if draw in draws))
     return Runs(
@@ -242,7 +242,8 @@ def seeds_by_draws(scored: Mapping[tuple[int | None, int], float], draws: Sequen
 def over_images(
     groups: Sequence[str], scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray
 ) -> tuple[float, int] | None:
-    """Squared error of the mean over runs from the choice of test images, by bootstrap, and its degrees of freedom.
+    """Return the squared error of the mean over runs from the choice of test images, by bootstrap, and its degrees of
+    freedom.
 
     groups: of each case; weights_bn: ``resample`` of them. None where fewer than two groups have an image that counts.
     """
@@ -260,7 +261,9 @@ def over_images(
 def _cell(
     about: tuple[str, float, str], scored: Mapping[str, Mapping], images: tuple[float, int] | None, paper: float | None
 ) -> Cell:
-    """about: method, labels, measure. scored: of ``scores``, all methods. images: of ``over_images``."""
+    """Return the cell of a method. about: method, labels, measure. scored: of ``scores``, all methods. images: of
+    ``over_images``.
+    """
     own = scored.get(about[0])
     if own is None:
         return Cell(*about, (), None, None, None, None, paper)
@@ -276,7 +279,7 @@ def _cell(
 def absent_runs(
     results: Results, methods: Sequence[str], labels: float, recipe: str
 ) -> list[tuple[str, int | None, int]]:
-    """(method, seed, draw) without a run, of all seeds and draws that any of the methods has at these labels."""
+    """Return (method, seed, draw) without a run, of all seeds and draws that any of the methods has at these labels."""
     there = {(run.method, run.seed, run.draw) for method in methods for run in results.of(method, labels, recipe)}
     seeds = sorted({seed for _, seed, _ in there if seed is not None})
     draws = sorted({draw for *_, draw in there})
@@ -292,7 +295,7 @@ def absent_runs(
 def per_image(
     results: Results, method: str, labels: float, recipe: str, measure: str = "dsc", lesions: bool = True
 ) -> dict[str, float]:
-    """Case -> its mean over a method's runs; only those with a lesion unless told otherwise. Empty without a run."""
+    """Return each case's mean over a method's runs; only of cases with a lesion by default. Empty without a run."""
     runs = results.of(method, labels, recipe)
     if not runs:
         return {}
@@ -304,7 +307,7 @@ def per_image(
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean of one or more, standard deviation (n - 1) of two or more; else None."""
+    """Return the mean of one or more values and the standard deviation (n - 1) of two or more; None for fewer."""
     return (float(np.mean(values)) if len(values) else None), (
         float(np.std(values, ddof=1)) if len(values) > 1 else None
     )

@@ -89,7 +89,7 @@ class Results:
     repeats: int
 
     def of(self, method: str, labels: float, recipe: str) -> tuple[RunScores, ...]:
-        """The runs of one cell of a table, by seed and draw."""
+        """Return the runs of one cell of a table, by seed and draw."""
         return tuple(run for run in self.runs if (run.method, run.labels, run.recipe) == (method, labels, recipe))
 
     @property
@@ -190,7 +190,7 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
 
 
 def _rows(path: Path) -> list[tuple[int, dict]]:
-    """All rows of a file with their line numbers; a last line that was cut off is left out."""
+    """Return all rows of a file with their line numbers; a last line that was cut off is left out."""
     try:
         return list(enumerate(jsonl.read(path), 1))
     except (OSError, UnicodeDecodeError) as error:
@@ -202,7 +202,7 @@ def _rows(path: Path) -> list[tuple[int, dict]]:
 
 
 def _run(row: Mapping, where: str, per: str) -> tuple[RunScores, tuple[tuple[str, ...], np.ndarray]]:
-    """A row of a result as a run, with its cases. ValueError says what is wrong with the row."""
+    """Return a row of a result as a run, with its cases. ValueError says what is wrong with the row."""
     measured = row.get("cases" if per == "image" else "volumes")
     if not isinstance(measured, dict) or not measured:
         raise ValueError(f"{where} has no {'cases' if per == 'image' else 'volumes'}")
@@ -245,7 +245,7 @@ def _run(row: Mapping, where: str, per: str) -> tuple[RunScores, tuple[tuple[str
 
 
 def _check_pretraining(row: Mapping, where: str) -> Mapping:
-    """A pretraining's row, if it has a loss per epoch and lists of facts."""
+    """Return a pretraining's row. ValueError unless it has a loss per epoch and lists of facts."""
     lists = [row.get("loss"), *row.get("facts", {}).values()]
     if not all(isinstance(values, list) and all(isinstance(v, int | float) for v in values) for values in lists):
         raise ValueError(f"{where} has a loss or a fact that is no list of numbers")
@@ -260,7 +260,7 @@ def _agree(
     other: Mapping,
     keys: Sequence[str] = ("data", "split", "size", "width", "measured_size"),
 ) -> None:
-    """ValueError unless two rows say the same of what a table must have in common."""
+    """Raise ValueError unless two rows say the same of what a table must have in common."""
     for key in keys:
         if one.get(key) != other.get(key):
             raise ValueError(
@@ -293,5 +293,5 @@ def _run_order(run: RunScores) -> tuple:
 
 
 def _place(method: str) -> tuple[int, str]:
-    """Sort key: the paper's order, others after it."""
+    """Return a sort key: the paper's order, others after it."""
     return (METHODS.index(method) if method in METHODS else len(METHODS)), method

@@ -87,7 +87,8 @@ def latex(t: Table) -> str:
 
 
 def csv(tables: Iterable[Table]) -> str:
-    """Tables in long form: one row per method, labels, recipe, averaging and measure. Empty where there is no number.
+    """Return tables in long form: one row per method, labels, recipe, averaging and measure. Empty where there is no
+    number.
 
     False alarms are of the images without lesion, so their averaging is "no lesion", and they come once per table and
     recipe.
@@ -119,7 +120,7 @@ def csv(tables: Iterable[Table]) -> str:
 
 
 def note(t: Table) -> str:
-    """Sentences on the numbers of a table and the number of runs behind each line."""
+    """Return sentences on the numbers of a table and the number of runs behind each line."""
     counts: dict[str, list[str]] = {}
     for block in _blocks(t):
         runs_by_method = ", ".join(f"{TITLES.get(line.method, line.method)} {line.runs or DASH}" for line in block)
@@ -137,26 +138,26 @@ def note(t: Table) -> str:
 
 
 def intervals(cells: Iterable[Cell]) -> str:
-    """A phrase on what the intervals of these cells hold for, with the marks that occur."""
+    """Return a phrase on what the intervals of these cells hold for, with the marks that occur."""
     scopes = {cell.scope for cell in cells if cell.low is not None}
     marks = "".join(f"; {mark} {HOLDS[scope]}" for scope, mark in MARKS.items() if scope in scopes)
     return f"95% interval of the mean for other draws of labels, pretrainings and test images{marks}"
 
 
 def number(value: float | None, dash: str = DASH) -> str:
-    """Three decimals, or a dash."""
+    """Return a number with three decimals, or a dash."""
     return dash if value is None else f"{value:.3f}"
 
 
 def interval(cell: Cell, dash: str = "–") -> str:
-    """ "(0.551–0.630)", with a mark where it holds for less than other draws, pretrainings and images; nothing without
-    one.
+    """Return an interval as "(0.551–0.630)", with a mark where it holds for less than other draws, pretrainings and
+    images; "" without one.
     """
     return "" if cell.low is None else f"({number(cell.low)}{dash}{number(cell.high)}){MARKS.get(cell.scope, '')}"
 
 
 def _spell(cell: Cell, form: str) -> str:
-    """ "**0.591** ± 0.012 (0.551–0.630)", with what is known of it."""
+    """Return a cell as "**0.591** ± 0.012 (0.551–0.630)", with what is known of it."""
     if cell.mean is None:
         return DASH
     spread = f"± {cell.sd:.3f}" if cell.sd is not None else ""
@@ -164,7 +165,7 @@ def _spell(cell: Cell, form: str) -> str:
 
 
 def _small(cell: Cell) -> str:
-    """sd and interval in LaTeX; nothing where there is neither."""
+    """Return sd and interval in LaTeX; "" where there is neither."""
     spread = f"$\\pm${cell.sd:.3f}" if cell.sd is not None else ""
     text = " ".join(filter(None, (spread, interval(cell, "--"))))
     for mark, command in zip(MARKS.values(), ("dag", "ddag", "S"), strict=True):
@@ -173,14 +174,16 @@ def _small(cell: Cell) -> str:
 
 
 def _best(block: Sequence[Line], cell: Cell, statistic: str) -> bool:
-    """True if a cell has the best value of its column, as printed, among two or more; fewest for false alarms."""
+    """Return True if a cell has the best value of its column, as printed, among two or more; fewest for false
+    alarms.
+    """
     values = [round(value, 3) for line in block if (value := getattr(line.cells[cell.measure], statistic)) is not None]
     best = min(values) if cell.measure == "false_alarms" else max(values)
     return len(values) > 1 and round(getattr(cell, statistic), 3) == best
 
 
 def _blocks(t: Table) -> list[list[Line]]:
-    """Lines by label share."""
+    """Group lines by label share."""
     return [[line for line in t.rows if line.labels == labels] for labels in t.labels]
 
 
