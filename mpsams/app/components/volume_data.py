@@ -152,7 +152,7 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
     )
     millilitre = geometry.voxel_mm3(case.scan.affine) / 1000  # type: ignore[arg-type]
     prediction = _prediction(case, whole, network)
-    for kind, title, colour, mask_xyz in _outlined(case, prediction, network, thresholds):
+    for kind, title, colour, mask_xyz in _find_outlined(case, prediction, network, thresholds):
         mask_shw = geometry.radiological_view(mask_xyz, case.scan.affine)[
             tuple(slice(None, None, step) for step in steps)
         ]
@@ -193,7 +193,7 @@ def _prediction(case: Case, whole: Whole | None, network: str) -> VolumePredicti
     return whole.predictions.get(network) if whole else None
 
 
-def _outlined(
+def _find_outlined(
     case: Case, prediction: VolumePrediction | None, network: str, thresholds: Mapping[str, float]
 ) -> Iterator[tuple[str, str, str, np.ndarray]]:
     """Kind, title, colour and mask, bool (X, Y, Z), of the truth, the other structures, and the network, one mask at a
