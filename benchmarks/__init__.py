@@ -24,8 +24,8 @@ def seconds(work: Callable[[], object], times: int) -> list[float]:
 
 
 def row(title: str, pairs: Sequence[tuple[float, float]], aim: str = "", **more) -> dict:
-    """A line for a record's "ratios" and the README: the median of first ÷ second of each pair, and the quartiles
-    beside it.
+    """Return a line for a record's "ratios" and the README: the median of first ÷ second of each pair, and the
+    quartiles beside it.
 
     title: "a ÷ b". aim: such as "≥ 0.95"; empty where there is none. ValueError without pairs.
     """
@@ -64,5 +64,7 @@ def keep(name: str, values: dict, quick: bool = False, folder: Path = Path(__fil
 
 
 def record_name(name: str) -> str:
-    """Name of the benchmark's record on this machine: "NAME-gpu" where torch sees a GPU, which is then measured."""
+    """Return the name of the benchmark's record on this machine: "NAME-gpu" where torch sees a GPU, which is then
+    measured.
+    """
     return f"{name}-gpu" if torch.cuda.is_available() else name

@@ -101,7 +101,7 @@ class Annotator:
         self.drags += 1
 
     def annotate(self) -> tuple[str, str, float, float]:
-        """Annotate the image on screen; its name, the mask that was accepted as run lengths, seconds, and of these
+        """Annotate the image on screen; return its name, the accepted mask as run lengths, the seconds, and of these
         until the next one came.
         """
         began, page = time.perf_counter(), self.page

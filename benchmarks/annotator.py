@@ -77,7 +77,7 @@ class Session:
     ms: tuple[float, ...]
 
     def strokes(self, goal: float) -> int | None:
-        """Number of strokes to the goal; None when it was not reached."""
+        """Return the number of strokes to the goal; None when it was not reached."""
         return next((count for count, dsc in enumerate(self.dsc) if dsc >= goal), None)
 
 
@@ -116,7 +116,8 @@ def annotate_by_scribble(
 
 
 def choose_images(options: Annotator, stack: Stack, networks: Sequence[Network]) -> list[int]:
-    """The numbers of the images to outline: with a lesion and, where the data set is the networks' own, held out.
+    """Return the numbers of the images to outline: with a lesion and, where the data set is the networks' own, held
+    out.
 
     Of the first network's part, and in no network's training part.
     """
@@ -140,7 +141,7 @@ def sessions(
     options: Annotator,
     seed: int,
 ) -> dict[str, Session]:
-    """Everything that is compared on one image: "brush, from nothing", and so on."""
+    """Run everything that is compared on one image: "brush, from nothing", and so on."""
     probability_hw, none_hw = (
         inference.to_image(inference.grid_probability(proposer, unit_hw), truth_hw.shape),
         np.zeros(truth_hw.shape, np.float32),

@@ -26,7 +26,9 @@ class Stroke:
 
 
 def largest_wrong(truth_hw: np.ndarray, mask_hw: np.ndarray) -> np.ndarray | None:
-    """The largest connected region that is all missed or all too much, bool (H, W); None when the mask is right."""
+    """Return the largest connected region that is all missed or all too much, bool (H, W); None when the mask
+    is right.
+    """
     labels_hw, missed = ndimage.label(truth_hw & ~mask_hw)
     surplus_hw, surplus = ndimage.label(mask_hw & ~truth_hw)
     labels_hw = np.where(surplus_hw > 0, surplus_hw + missed, labels_hw)
@@ -37,7 +39,8 @@ def largest_wrong(truth_hw: np.ndarray, mask_hw: np.ndarray) -> np.ndarray | Non
 
 
 def middle(region_hw: np.ndarray, least: float) -> tuple[np.ndarray, float]:
-    """A line along a region's middle between the two ends farthest apart: pixels (n, 2), and the least depth along it.
+    """Return a line along a region's middle between the two ends farthest apart: pixels (n, 2), and the least depth
+    along it.
 
     least: how deep the line must lie, in pixels from the region's edge; less where nothing is so deep.
     """
@@ -83,7 +86,7 @@ def ways(place_hw: np.ndarray, depth_hw: np.ndarray) -> coo_array:
 def draw_stroke(
     line_n2: np.ndarray, radius: float, shape_hw: tuple[int, int], noise: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """The pixels that a round pen touches along a line, by a hand that strays slowly: bool (H, W)."""
+    """Return the pixels that a round pen touches along a line, by a hand that strays slowly: bool (H, W)."""
     strayed_n2 = line_n2.astype(float)
     if noise:
         slow_n2 = ndimage.gaussian_filter1d(rng.normal(size=(len(line_n2), 2)), 5.0, axis=0, mode="reflect")
@@ -101,8 +104,8 @@ def draw_stroke(
 def brush(
     truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.Generator, radii: Sequence[float] = BRUSHES
 ) -> Stroke | None:
-    """The next stroke of a brush along the largest wrong region: of the sizes, no larger than fits, the one that mends
-    most pixels, less those it spills on. None when all is right.
+    """Return the next stroke of a brush along the largest wrong region: of the sizes, no larger than fits, the one that
+    mends most pixels, less those it spills on. None when all is right.
     """
     region_hw = largest_wrong(truth_hw, mask_hw)
     if region_hw is None:
@@ -119,7 +122,7 @@ def brush(
 
 
 def pen(truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.Generator) -> Stroke | None:
-    """The next scribble: thin, along the middle of the largest wrong region. None when all is right."""
+    """Return the next scribble: thin, along the middle of the largest wrong region. None when all is right."""
     region_hw = largest_wrong(truth_hw, mask_hw)
     if region_hw is None:
         return None

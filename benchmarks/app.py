@@ -36,7 +36,9 @@ LARGE = (512, 512, 300)
 
 @contextmanager
 def app(*options: str):
-    """The running app: (address, process id, seconds until its page answered). options: of its command line."""
+    """Run the app; yield its address, its process id, and the seconds until its page answered. options: of its command
+    line.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,12 +66,12 @@ def peak_memory(pid: int) -> float:
 
 
 def p95(taken: list[float]) -> float:
-    """The 95th percentile of sorted seconds, in milliseconds."""
+    """Return the 95th percentile of sorted seconds, in milliseconds."""
     return 1000 * float(np.percentile(taken, 95))
 
 
 def slider(calls: int) -> list[float]:
-    """Seconds the server spends on each of many slider events, on all pictures."""
+    """Measure the seconds the server spends on each of many slider events, on all pictures."""
     from mpsams.app.components import mask_maps
     from mpsams.app.tabs import masking
     from mpsams.datasets import phantom
@@ -87,7 +89,7 @@ def slider(calls: int) -> list[float]:
 
 
 def large_volume(folder: Path) -> Path:
-    """A noisy ellipsoid in air as a compressed CT of LARGE voxels."""
+    """Write a noisy ellipsoid in air as a compressed CT of LARGE voxels."""
     import nibabel
 
     x, y, z = (np.linspace(-1, 1, side, dtype=np.float32) for side in LARGE)
@@ -99,7 +101,7 @@ def large_volume(folder: Path) -> Path:
 
 
 def first_slice(address: str, path: Path) -> float:
-    """Seconds from the end of the upload until the page shows a slice."""
+    """Measure the seconds from the end of the upload until the page shows a slice."""
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
@@ -120,8 +122,8 @@ def first_slice(address: str, path: Path) -> float:
 
 
 def moves(path: Path, calls: int) -> dict[str, list[float]]:
-    """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn
-    together.
+    """Measure the seconds the server spends on moving to another slice while each of the tabs is open, all that is
+    redrawn together.
     """
     from mpsams.app.components import mask_maps, network_grid, slice_view
     from mpsams.app.tabs import masking, reconstruct

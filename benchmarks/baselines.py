@@ -56,8 +56,8 @@ def edges(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def edges_enclosed(x_b1hw: Tensor, patch: int) -> Tensor:
-    """The least total change of brightness, up or down, along a path from the border: the geodesic selector without its
-    direction.
+    """Return the least total change of brightness, up or down, along a path from the border: the geodesic selector
+    without its direction.
     """
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     cells = F.adaptive_avg_pool2d(transforms.standardise(x_b1hw), (geodesic.CELLS * rows, geodesic.CELLS * columns))
@@ -66,7 +66,9 @@ def edges_enclosed(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def multi_scale(x_b1hw: Tensor, patch: int) -> Tensor:
-    """2-means on means and deviations of patches at three scales; the cluster that keeps away from the border."""
+    """Cluster means and deviations of patches at three scales by 2-means; lesion is the cluster that keeps away from
+    the border.
+    """
     cells = fine(transforms.standardise(x_b1hw), patch)
     scales = [per_patch(blur(cells, s)) for s in (2.0, 4.0, 8.0)] + [
         per_patch(blur(slope(cells), s)) for s in (2.0, 4.0)
@@ -114,24 +116,24 @@ def inner(known_blk: Tensor, x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def fine(x_b1hw: Tensor, patch: int) -> Tensor:
-    """The image at ``FINE`` cells to a side of a patch."""
+    """Return the image at ``FINE`` cells to a side of a patch."""
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     return F.adaptive_avg_pool2d(x_b1hw, (FINE * rows, FINE * columns))
 
 
 def per_patch(cells_b1ij: Tensor) -> Tensor:
-    """Means over the fine cells of each patch: (B, L)."""
+    """Return the means over the fine cells of each patch: (B, L)."""
     return F.avg_pool2d(cells_b1ij, FINE).flatten(1)
 
 
 def slope(cells_b1ij: Tensor) -> Tensor:
-    """The steepness of a map, smoothed a little before."""
+    """Return the steepness of a map, smoothed a little before."""
     down, right = torch.gradient(blur(cells_b1ij, 1.5), dim=(2, 3))
     return (down**2 + right**2).sqrt()
 
 
 def standardise_scores(known_bl: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 over the patches of each image: (B, L) or (B, L, K)."""
+    """Bring scores to mean 0 and deviation 1 over the patches of each image: (B, L) or (B, L, K)."""
     mean, deviation = known_bl.mean(dim=1, keepdim=True), known_bl.std(dim=1, keepdim=True)
     return (known_bl - mean) / deviation.clamp(min=1e-6)
 

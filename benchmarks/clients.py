@@ -144,8 +144,8 @@ class Visitor:
         return self.look(file) if name == "page" else self.call(name, file)
 
     def own(self, name: str, answer: object) -> bool:
-        """True if an answer is about this visitor's picture: its size where stated, and all of it as without other
-        visitors.
+        """Return True if an answer is about this visitor's picture: its size where stated, and all of it as without
+        other visitors.
         """
         if name == "segment" and (answer["width"], answer["height"]) != (self.width, self.height):
             return False

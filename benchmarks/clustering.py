@@ -28,7 +28,7 @@ def images(count: int = 32, size: int = 256) -> Tensor:
 
 
 def with_scikit_learn(rows_bll: Tensor, first_b: Tensor, second_b: Tensor) -> np.ndarray:
-    """The peer: KMeans called per image from the same centres; True = the cluster begun at ``first_b``."""
+    """Run the peer: KMeans called per image from the same centres; True = the cluster begun at ``first_b``."""
     labels = []
     for rows, first, second in zip(rows_bll.numpy(), first_b, second_b, strict=True):
         begin = np.stack([rows[first], rows[second]])
@@ -60,7 +60,9 @@ def compare(x_bchw: Tensor, selector: str, repeats: int) -> dict[str, float]:
 
 
 def training_step(x_bchw: Tensor, width: int) -> float:
-    """Seconds of a pretraining step without clustering (random order), the faster of two after a warm-up."""
+    """Measure the seconds of a pretraining step without clustering (random order), the faster of two after a
+    warm-up.
+    """
     method = mps_ams.build(mps_ams.Config(order="random"), UNet(width=width), 800)
     optimiser = torch.optim.Adam(method.parameters(), lr=2e-4)
 

@@ -33,7 +33,7 @@ def commands() -> dict[str, str]:
 
 
 def parser_of(main: Callable, *argv: str) -> argparse.ArgumentParser:
-    """The parser that answers ``main([*argv, "--help"])``."""
+    """Return the parser that answers ``main([*argv, "--help"])``."""
     found: list[argparse.ArgumentParser] = []
     with (
         mock.patch.object(argparse.ArgumentParser, "print_help", lambda self, *_: found.append(self)),
@@ -45,7 +45,7 @@ def parser_of(main: Callable, *argv: str) -> argparse.ArgumentParser:
 
 
 def options(command: str, module: str) -> set[str]:
-    """All option strings of a command, with those of its own commands, and of every method and recipe."""
+    """Return all option strings of a command, with those of its own commands, and of every method and recipe."""
     main = importlib.import_module(module).main
     parsers = [parser for _, parser in parsers_of(main)]
     if command == "-m train.pretrain":
@@ -54,7 +54,7 @@ def options(command: str, module: str) -> set[str]:
 
 
 def parsers_of(main: Callable) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """The parser of a command and of each of its own commands, with the name of the latter ("" for the first)."""
+    """Yield the parser of a command and of each of its own commands, with the name of the latter ("" for the first)."""
     parser = parser_of(main)
     yield "", parser
     for action in parser._actions:
@@ -74,8 +74,8 @@ def groups(parser: argparse.ArgumentParser) -> dict[str, Rows]:
 
 
 def is_hidden(action: argparse.Action) -> bool:
-    """True if an option is left out: help, which every command has, and a group of options given as a file
-    of its own.
+    """Return True if an option is left out: help, which every command has, and a group of options given as a file of
+    its own.
     """
     return (
         action.help in (argparse.SUPPRESS, GROUP)
@@ -120,7 +120,7 @@ def table(rows: Rows) -> str:
 
 
 def method_sections(main: Callable) -> Iterator[str]:
-    """A section for each pretraining method with the options that are its own."""
+    """Yield a section for each pretraining method with the options that are its own."""
     for name in methods.available():
         own = {
             title: rows
@@ -131,7 +131,7 @@ def method_sections(main: Callable) -> Iterator[str]:
 
 
 def recipe_table(main: Callable) -> str:
-    """The options of a recipe, with the defaults of all recipes side by side."""
+    """Return the options of a recipe, with the defaults of all recipes side by side."""
     defaults: dict[str, dict[str, tuple[str, str]]] = {}
     for recipe in RECIPES:
         found = groups(parser_of(main, "--recipe.name", recipe))
@@ -173,7 +173,7 @@ def section(command: str, module: str, shown: dict[str, str]) -> str:
 
 
 def table_or_reference(text: str, title: str, command: str, shown: dict[str, str]) -> str:
-    """A table, or where a command before has the same one, the name of that command."""
+    """Return a table, or where a command before has the same one, the name of that command."""
     if text in shown and text.count("\n") > 4:
         return f"The same as for `{shown[text]}`."
     shown.setdefault(text, command)
@@ -181,6 +181,6 @@ def table_or_reference(text: str, title: str, command: str, shown: dict[str, str
 
 
 def commands_page(known: Mapping[str, str] | None = None) -> str:
-    """All commands, one section each."""
+    """Return all commands, one section each."""
     shown: dict[str, str] = {}
     return "\n\n".join(section(command, module, shown) for command, module in (known or commands()).items())

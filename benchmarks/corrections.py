@@ -56,7 +56,7 @@ class Corrections:
 
 
 def unseen_images(network: Network, source: Source, most: int) -> Dataset:
-    """The images that the network was not trained on."""
+    """Return the images that the network was not trained on."""
     dataset, split = (
         datasets.open_dataset(source.name or "phantom", source.root),
         splits.restore(network.metadata["split"]),

@@ -14,7 +14,7 @@ METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
 
 
 def results(*sets: str) -> str:
-    """The included segmentation networks on the test images or patients of these data sets."""
+    """Return the included segmentation networks on the test images or patients of these data sets."""
     rows = []
     for name, words in ((name, SETS[name]) for name in sets):
         for method, pretraining in METHODS.items():
@@ -49,7 +49,9 @@ def assistants() -> str:
 
 
 def prompts() -> str:
-    """Results of one box and some clicks with the shipped prompt network, and with methods that need no training."""
+    """Return the results of one box and some clicks with the shipped prompt network, and with methods that need no
+    training.
+    """
     rows = []
     for name, words in SETS.items():
         result = record(ROOT / "weights" / f"prompt-{name}.json")
@@ -60,7 +62,7 @@ def prompts() -> str:
 
 
 def prompt_row(words: str, title: str, images: int, result: dict) -> list[str]:
-    """A row of ``prompts``."""
+    """Return a row of ``prompts``."""
     overlaps = (
         f"{each['dsc']:.3f} ({each['at_least_90']:.0%})" for each in (result["box"], *result["clicks"].values())
     )
@@ -82,8 +84,8 @@ def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") 
 
 
 def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:
-    """Mean DSC over images with a lesion of every method of Table 1, with 5% and 10% of the labels, ours beside the
-    paper's.
+    """Return mean DSC over images with a lesion of every method of Table 1, with 5% and 10% of the labels, ours beside
+    the paper's.
     """
     lines = tables.table(tables.read(RESULTS / f"{plan}.jsonl"), "table1", recipe, paper=tables.paper_numbers()).rows
     cells = {(line.method, line.labels): line.cells["dsc"] for line in lines}
@@ -143,7 +145,7 @@ def longer(plan: str = "busi-cpu-long") -> str:
 
 
 def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict[tuple[int | None, int], float]:
-    """(seed, draw) of each run -> its mean DSC over images with a lesion."""
+    """Return the mean DSC over images with a lesion of each run, by (seed, draw)."""
     return {
         (run.seed, run.draw): float(tables.score(run.scores_nk[None], "lesion", "dsc")[0, 0])
         for run in found.of(method, labels, recipe)

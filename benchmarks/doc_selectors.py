@@ -11,7 +11,7 @@ READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covari
 
 
 def ranking() -> str:
-    """AUC and lifts of the paper's selectors, of ours and of the references, on each data set."""
+    """Return AUC and lifts of the paper's selectors, of ours and of the references, on each data set."""
     found = {name: lesion_ranking.read_records()[name] for name in SETS}
     rows = []
     for selector in (*lesion_ranking.TITLES, lesion_ranking.CENTRE, lesion_ranking.RANDOM):
@@ -27,7 +27,7 @@ def ranking() -> str:
 
 
 def ranking_table(name: str) -> str:
-    """All measurements of all selectors on one data set, best first."""
+    """Return all measurements of all selectors on one data set, best first."""
     selectors = lesion_ranking.read_records()[name]["selectors"]
     rows = []
     for selector, measured in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
@@ -62,14 +62,14 @@ def ranking_table(name: str) -> str:
 
 
 def _title(selector: str) -> str:
-    """Name of a selector; ours in bold."""
+    """Return the name of a selector; ours in bold."""
     title = lesion_ranking.TITLES.get(selector, selector)
     return f"**{title}**" if selector == clusters.GEODESIC else title
 
 
 def selector_parameters() -> str:
-    """The parameters chosen for the paper's selectors on the training parts, and AUC and pooled lift on the rest,
-    beside the references.
+    """Return the parameters chosen for the paper's selectors on the training parts, and AUC and pooled lift on the
+    rest, beside the references.
     """
     rows = []
     for name, words in SETS.items():

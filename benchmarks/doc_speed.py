@@ -83,7 +83,7 @@ def strokes() -> str:
 
 
 def learning_table() -> str:
-    """Mean DSC on held-out images before and after retraining on accepted masks."""
+    """Return mean DSC on held-out images before and after retraining on accepted masks."""
     rows = []
     for name, words in (("busi", "BUSI, images not seen before"), ("phantom", "phantoms")):
         result = record(ROOT / "benchmarks" / f"corrections-{name}.json")

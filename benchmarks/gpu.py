@@ -41,8 +41,8 @@ class Enough(Exception):
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations, a multiplication and an addition being two, of the convolutions and matrix products in
-    a call.
+    """Return floating-point operations, a multiplication and an addition being two, of the convolutions and matrix
+    products in a call.
     """
     with FlopCounterMode(display=False) as counter:
         work()

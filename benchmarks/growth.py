@@ -61,7 +61,7 @@ class Watch:
 
 
 def open_pack(turn: Callable, pack: Path, size: int, train: bool, out: Path, **settings) -> None:
-    """A contestant (``turns``): opening and dividing, then, if ``train``, clustering, then an epoch."""
+    """Work as a contestant (``turns``): opening and dividing, then, if ``train``, clustering, then an epoch."""
     chosen = training.options(size=size, run=RunOptions(device="cpu"), **settings)
     # what libraries take once
     training.bare_step(replace(chosen, data=replace(chosen.data, size=32)), chosen.run.start())()

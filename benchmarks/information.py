@@ -61,27 +61,29 @@ class Information:
 
 
 def spread(values_nk: Tensor) -> dict[str, list[float]]:
-    """Mean and quartiles over images of each column, rounded: float64 (N, K)."""
+    """Return mean and quartiles over images of each column, rounded: float64 (N, K)."""
     low, high = values_nk.quantile(torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
     columns = {"mean": values_nk.mean(dim=0), "low": low, "high": high}
     return {name: [round(value, 2) for value in values.tolist()] for name, values in columns.items()}
 
 
 def means_of(stack: Stack, patch: int) -> Tensor:
-    """The mean of each patch of each image, the image standardised as networks see it: float (N, 1, rows, columns)."""
+    """Return the mean of each patch of each image, the image standardised as networks see it: float (N, 1, rows,
+    columns).
+    """
     patches.grid(stack.size, stack.size, patch)
     lots = (transforms.standardise(stack.take(part)[0].float() / 255) for part in torch.arange(len(stack)).split(CHUNK))
     return torch.cat([F.avg_pool2d(lot_nchw.mean(dim=1, keepdim=True), patch) for lot_nchw in lots])
 
 
 def lesions(stack: Stack, indices: Tensor, patch: int, selector: str) -> Tensor:
-    """The patches that a selector calls lesion: bool (N, L)."""
+    """Return the patches that a selector calls lesion: bool (N, L)."""
     parts = tqdm(indices.split(32), desc=f"clustering, {selector}", unit="batch")
     return torch.cat([clusters.lesion_patches(stack.take(part)[0].float() / 255, patch, selector) for part in parts])
 
 
 def block_order(batch: int, rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """An order that hides one square of growing size around a random patch: int64 (batch, rows * columns)."""
+    """Draw an order that hides one square of growing size around a random patch: int64 (batch, rows * columns)."""
     y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
     middle_b1 = torch.randint(rows * columns, (batch, 1), generator=generator)
     far_bl = torch.maximum((y - y[middle_b1]).abs(), (x - x[middle_b1]).abs())
@@ -89,7 +91,7 @@ def block_order(batch: int, rows: int, columns: int, generator: torch.Generator)
 
 
 def hidden_by_epoch(length: int, ratio: str) -> Tensor:
-    """Patches hidden at epochs 1 to 800, adaptive or fixed: int64 (E,)."""
+    """Return patches hidden at epochs 1 to 800, adaptive or fixed: int64 (E,)."""
     config = mps_ams.Config()
     shares = [
         schedule.mask_ratio(epoch, config.start, config.tau) if ratio == "adaptive" else config.fixed_ratio
@@ -158,13 +160,13 @@ def shared_information(covariance_ll: Tensor, order_nl: Tensor) -> Tensor:
 
 
 def at_ratios(length: int) -> Tensor:
-    """Patches hidden at each of ``RATIOS``: int64 (R,)."""
+    """Return patches hidden at each of ``RATIOS``: int64 (R,)."""
     return torch.tensor([masking.hidden_count(length, ratio) for ratio in RATIOS])
 
 
 def mean_shared(means_n1hw: Tensor, order_nl: Tensor) -> list[float]:
-    """The mean over orders of what is shared at each of ``RATIOS``, when the covariance is that of
-    these patch means.
+    """Return the mean over orders of what is shared at each of ``RATIOS``, when the covariance is that of these patch
+    means.
     """
     covariance_ll = uncertainty.patch_covariance(means_n1hw, 1)
     return spread(shared_information(covariance_ll, order_nl[:200])[:, at_ratios(len(covariance_ll))])["mean"]

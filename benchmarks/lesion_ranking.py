@@ -81,7 +81,7 @@ class Ranking:
 
 
 def selectors(weights: str | None = None) -> dict[str, Select]:
-    """All selectors by name: marks, the paper's, ours, and those that were tried."""
+    """Return all selectors by name: marks, the paper's, ours, and those that were tried."""
     found: dict[str, Select] = {
         RANDOM: lambda x, truth, patch: at_random(truth),
         TRUTH: lambda x, truth, patch: clusters.split_numbers(truth.float()),
@@ -99,7 +99,7 @@ def selectors(weights: str | None = None) -> dict[str, Select]:
 
 
 def choose_selectors(options: Ranking) -> dict[str, Select]:
-    """The selectors that are to be measured. ValueError names those there are."""
+    """Return the selectors that are to be measured. ValueError names those there are."""
     found = selectors(options.weights)
     if unknown := set(options.only) - set(found):
         raise ValueError(f"no selector is called {', '.join(sorted(unknown))}; there are: {', '.join(found)}")
@@ -139,7 +139,7 @@ def measure(stack: Stack, indices: Tensor, patch: int, select: Select, name: str
 
 
 def rank_scores(found: Clusters, truth_bl: Tensor) -> dict[str, list[float]]:
-    """The values of ``measure`` for a batch, without its time."""
+    """Return the values of ``measure`` for a batch, without its time."""
     number_bl, length = score(found), truth_bl.shape[1]
     top_bl = masking.cut(number_bl.argsort(dim=1, descending=True), TOP)
     order_bl = masking.order(found.lesion_bl, torch.Generator().manual_seed(0))
@@ -154,13 +154,13 @@ def rank_scores(found: Clusters, truth_bl: Tensor) -> dict[str, list[float]]:
 
 
 def share(hidden_bl: Tensor, truth_bl: Tensor) -> list[float]:
-    """The share of the lesion patches that is hidden, per image."""
+    """Return the share of the lesion patches that is hidden, per image."""
     return ((hidden_bl & truth_bl).sum(dim=1) / truth_bl.sum(dim=1)).tolist()
 
 
 def summarise_scores(values: Mapping[str, np.ndarray], weights_bn: np.ndarray) -> dict:
-    """Means with bootstrap intervals; AUC also over every second image (of volumes, neighbours of the others: no
-    held-out part).
+    """Return the means with bootstrap intervals; AUC also over every second image (of volumes, neighbours of the
+    others: no held-out part).
     """
 
     def mean(column_n: np.ndarray) -> list[float]:
@@ -197,7 +197,7 @@ def worst(stack: Stack, indices: Tensor, patch: int, auc_n: np.ndarray) -> plots
 
 
 def read_records(folder: Path = RECORDS) -> dict[str, dict]:
-    """The records that were kept, by data set; those of ``CALLED`` first."""
+    """Return the records that were kept, by data set; those of ``CALLED`` first."""
     found = {
         path.stem.partition("-")[2]: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("lesion_ranking-*.json"))

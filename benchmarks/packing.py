@@ -108,7 +108,7 @@ def compare(name: str, root: Path, size: int, top: Path) -> dict:
 
 
 def copy_patients(name: str, root: Path, patients: int, into: Path) -> Path:
-    """A folder with links to the first few patients of a data set."""
+    """Make a folder with links to the first few patients of a data set."""
     dataset = datasets.open_dataset(name, root)
     for patient in list(dict.fromkeys(dataset.groups))[:patients]:
         for path in dataset.files(patient):

@@ -31,7 +31,7 @@ PATCH = 16
 
 
 def lesion_patches(image_hw: np.ndarray) -> np.ndarray:
-    """The smaller of two clusters of patches: bool (rows, columns).
+    """Return the smaller of two clusters of patches: bool (rows, columns).
 
     The paper's 2.1, as one would write it for an image.
     """

@@ -60,14 +60,14 @@ class Parameters:
 
 
 def combinations() -> list[dict]:
-    """All combinations of parameters of the paper's selectors; softmax-of-covariance has no distance."""
+    """Return all combinations of parameters of the paper's selectors; softmax-of-covariance has no distance."""
     found = itertools.product(clusters.PAPER_SELECTORS, clusters.NORMALISATIONS, TEMPERATURES, clusters.SIMILARITIES)
     rows = [dict(zip(DEFAULT, values, strict=True)) for values in found]
     return [row for row in rows if (row["selector"], row["similarity"]) != ("softmax-of-covariance", "distance")]
 
 
 def cluster(row: dict, x_b1hw: Tensor, patch: int) -> Clusters:
-    """The clusters of a combination, or of the image centre, which looks at no image."""
+    """Return the clusters of a combination, or of the image centre, which looks at no image."""
     if row["selector"] == CENTRE:
         return clusters.split_numbers(baselines.ALONE[CENTRE](x_b1hw, patch))
     return clusters.split(x_b1hw, patch, **row)
@@ -105,7 +105,7 @@ def measure(stack: Stack, indices: Tensor, patch: int, rows: Sequence[dict]) -> 
 
 
 def choose(measured: Sequence[dict]) -> list[dict]:
-    """The combination to use of each selector, as the module says, the better selector first.
+    """Return the combination to use of each selector, as the module says, the better selector first.
 
     Of a selector none of whose combinations finds more than chance, the one of highest AUC.
     """
@@ -121,7 +121,7 @@ def choose(measured: Sequence[dict]) -> list[dict]:
 
 
 def part(stack: Stack, groups: Sequence[str], options: Parameters) -> tuple[Stack, Tensor]:
-    """A part of the data set and the numbers of its images to measure."""
+    """Return a part of the data set and the numbers of its images to measure."""
     found = stack.of(tuple(groups), options.data.slice_stride)
     indices = with_lesion(found, options.patch)
     return found, indices[:: -(-len(indices) // options.images)] if options.images else indices

@@ -67,7 +67,7 @@ def run_of(switch: str, on: bool) -> RunOptions:
 
 
 def task(switch: str, on: bool, pack: Path, out: Path, **shape: int) -> Task:
-    """The training's task, with everything at its default but for one switch. shape: width, size and batch."""
+    """Return the training's task, with everything at its default but for one switch. shape: width, size and batch."""
     chosen = training.options(**shape, run=run_of(switch, on))
     if switch == "geodesic":
         chosen = replace(chosen, method=replace(chosen.method, **({"selector": switch} if on else {"order": "random"})))

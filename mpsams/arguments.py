@@ -36,7 +36,7 @@ class Parser(SentenceErrors, argparse.ArgumentParser):
 
 
 def option_names(parser: argparse.ArgumentParser) -> list[str]:
-    """Names of a parser's options without dashes, those of its subcommands included."""
+    """Return the names of a parser's options without dashes, those of its subcommands included."""
     found: list[str] = []
     for action in parser._actions:
         found += [name.lstrip("-") for name in action.option_strings if name.startswith("--")]
@@ -46,7 +46,7 @@ def option_names(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def describe_error(message: str, names: Sequence[str]) -> str:
-    """A parser's message as a sentence on the option that it is about; names: the options that there are."""
+    """Return a parser's message as a sentence on the option that it is about; names: the options that there are."""
     if unknown := re.match(r"unrecognized arguments: (.*)", message):
         words = unknown[1].split()
         options = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
@@ -73,7 +73,7 @@ def describe_error(message: str, names: Sequence[str]) -> str:
 
 
 def unknown_option(name: str, names: Sequence[str], dashes: str = "") -> str:
-    """A sentence on an option that there is none of, with the one that may have been meant."""
+    """Return a sentence on an option that there is none of, with the one that may have been meant."""
     end = name.rpartition(".")[2]
     alike = [known for known in names if difflib.SequenceMatcher(None, end, known.rpartition(".")[2]).ratio() >= 0.65]
     near = difflib.get_close_matches(name, alike, 1, 0.0)

@@ -110,8 +110,8 @@ def _spread(nodes_bcgg: Tensor, size: int, mode: str) -> Tensor:
 
 
 def _inside(box_b4: Tensor, size: int) -> Tensor:
-    """True for pixels whose middle lies in the box (top, left, height, width, as shares of the side): bool (B, 1, S,
-    S).
+    """Return True for pixels whose middle lies in the box (top, left, height, width, as shares of the side): bool (B,
+    1, S, S).
     """
     middle_s = (torch.arange(size, device=box_b4.device) + 0.5) / size
     low_b2, high_b2 = box_b4[:, :2], box_b4[:, :2] + box_b4[:, 2:]

@@ -75,7 +75,7 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
 
 
 def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path) -> None:
-    """ValueError unless what is packed already is of this data set, this size and these files."""
+    """Raise ValueError unless what is packed already is of this data set, this size and these files."""
     for patient, row in done.items():
         if patient not in dataset.groups or row["size"] != size or row["sha256"] != source_hash(dataset.files(patient)):
             raise ValueError(
@@ -85,8 +85,8 @@ def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path
 
 
 def check(folder: Path, dataset: Dataset) -> None:
-    """ValueError unless a finished pack is of this data set, as far as its patients' names and the files of the first
-    and the last tell.
+    """Raise ValueError unless a finished pack is of this data set, by its patients' names and the files of the first
+    and the last.
     """
     if (folder / PROGRESS).exists():
         done = {row["patient"]: row for row in jsonl.read(folder / PROGRESS)}
@@ -158,7 +158,7 @@ def parts(path: Path, kind: type, length: int, count: int = 16) -> Iterator[np.n
 
 
 def is_pack(folder: str | Path) -> bool:
-    """True if a folder holds a finished pack."""
+    """Return True if a folder holds a finished pack."""
     return (Path(folder) / ABOUT).is_file()
 
 
@@ -182,7 +182,7 @@ def read(folder: str | Path) -> Stack:
 
 
 def arrays(folder: Path, count: int, channels: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pack's files as arrays, memory-mapped for reading only: a pack may be larger than the memory."""
+    """Open the pack's files as arrays, memory-mapped for reading only: a pack may be larger than the memory."""
     maps = []
     for name, kind, depth in ((IMAGES, np.uint8, channels), (MASKS, np.bool_, 1)):
         expected, actual = count * depth * size**2, (folder / name).stat().st_size

@@ -19,7 +19,9 @@ def grid(height: int, width: int, patch: int) -> tuple[int, int]:
 
 
 def patchify(x_bchw: Tensor, patch: int) -> Tensor:
-    """(B, C, H, W) -> (B, L, C*patch*patch), patches row-major, inside a patch channel-major."""
+    """Cut images into patches: (B, C, H, W) -> (B, L, C*patch*patch), patches row-major, inside a patch
+    channel-major.
+    """
     batch, channels, height, width = x_bchw.shape
     rows, columns = grid(height, width, patch)
     x = x_bchw.reshape(batch, channels, rows, patch, columns, patch)
@@ -27,7 +29,7 @@ def patchify(x_bchw: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(p_bld: Tensor, patch: int, height: int, width: int) -> Tensor:
-    """(B, L, C*patch*patch) -> (B, C, H, W); the inverse of ``patchify``."""
+    """Undo ``patchify``: (B, L, C*patch*patch) -> (B, C, H, W)."""
     rows, columns = grid(height, width, patch)
     batch, length, depth = p_bld.shape
     if length != rows * columns or depth % (patch * patch):

@@ -8,7 +8,7 @@ HORIZON = 800  # epochs of the paper's masked pretraining
 
 
 def mask_ratio(epoch: float, start: float = 0.25, tau: float = 12.0) -> float:
-    """Adaptive masking (paper 2.2): start + ln(epoch) / tau, clamped to [0, 1].
+    """Return the ratio of adaptive masking (paper 2.2): start + ln(epoch) / tau, clamped to [0, 1].
 
     epoch counts from 1 and may be fractional; the paper's values 0.25 and 12 give 25% at epoch 1
     and 80.7% at epoch 800. ValueError for an epoch below 1 or a tau that is not positive.
@@ -32,7 +32,8 @@ def rescale(epoch: float, epochs: int, horizon: int = HORIZON) -> float:
 
 
 def warmup_cosine(progress: float, warmup: float = 0.1, floor: float = 0.0) -> float:
-    """Learning-rate factor in [0, 1]: a linear rise over the share ``warmup``, then half a cosine to ``floor``.
+    """Return a learning-rate factor in [0, 1]: a linear rise over the share ``warmup``, then half a cosine to
+    ``floor``.
 
     progress: share of the training done before this step, in [0, 1].
     """
@@ -44,7 +45,7 @@ def warmup_cosine(progress: float, warmup: float = 0.1, floor: float = 0.0) -> f
 
 
 def constant(progress: float) -> float:
-    """Learning-rate factor 1 at all times (the paper's pretraining names no schedule)."""
+    """Return the learning-rate factor 1 at all times (the paper's pretraining names no schedule)."""
     return 1.0
 
 

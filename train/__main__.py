@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def commands() -> dict[str, str]:
-    """Name of each command of this package -> the first line of its docstring. Nothing is imported."""
+    """Return the first line of the docstring of each command of this package, by name. Nothing is imported."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         source = path.read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ class SyncedBatchNorm(_BatchNorm):
 
     @classmethod
     def from_norm(cls, norm: _BatchNorm) -> SyncedBatchNorm:
-        """A layer with the parameters and statistics of ``norm``."""
+        """Return a layer with the parameters and statistics of ``norm``."""
         synced = cls(norm.num_features, norm.eps, norm.momentum, device="meta")
         synced.weight, synced.bias = norm.weight, norm.bias
         synced.running_mean, synced.running_var, synced.num_batches_tracked = (
@@ -84,7 +84,9 @@ class NormaliseOverProcesses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context, grad: Tensor, *_) -> tuple[Tensor, Tensor, Tensor, None]:
-        """The batch's mean and variance depend on x too; two sums over all rows account for that."""
+        """Return the gradients; the batch's mean and variance depend on x too, for which two sums over all rows
+        account.
+        """
         x, weight_c, mean_c, variance_c = context.saved_tensors
         nothing, wanted = torch.empty(0), [True, True, True]
         direct, by_weight_c, by_bias_c = torch.ops.aten.native_batch_norm_backward(

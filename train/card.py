@@ -31,7 +31,7 @@ NAMES = {
 
 
 def card(name: str, found: Checkpoint, measured: dict | None) -> str:
-    """The model card as Markdown, from what the checkpoint and its evaluation say."""
+    """Return the model card as Markdown, from what the checkpoint and its evaluation say."""
     about, config, split = found.metadata, found.metadata["config"], found.metadata["split"]
     data, model, training = about["data"], about["model"], about["training"]
     numbers = sum(
@@ -91,7 +91,7 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
 
 
 def describe_pretraining(about: dict, images: int) -> tuple[str, str]:
-    """The task of a pretrained network and the images it was trained on, in words."""
+    """Return the task of a pretrained network and the images it was trained on, in words."""
     patients = len(about["split"]["train"])
     return (
         "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`.",
@@ -101,7 +101,7 @@ def describe_pretraining(about: dict, images: int) -> tuple[str, str]:
 
 
 def describe_finetuning(about: dict, images: int) -> tuple[str, str]:
-    """The task of a segmentation network and the images it was trained on, in words."""
+    """Return the task of a segmentation network and the images it was trained on, in words."""
     return (
         f"It gives each pixel a probability of “{about['data']['target']}”. Begun from"
         f" {NAMES.get(about['method'], about['method'])}.",
@@ -111,7 +111,7 @@ def describe_finetuning(about: dict, images: int) -> tuple[str, str]:
 
 
 def further_training_row(about: dict) -> list[str]:
-    """The row on the segmentation that a network was trained further from; none where it was not."""
+    """Return the row on the segmentation that a network was trained further from; none where it was not."""
     start = about.get("init") or {}
     if start.get("kind") != "segmentation":
         return []
@@ -152,7 +152,7 @@ def reading(about: dict) -> list[str]:
 
 
 def reliable(measured: dict) -> list[str]:
-    """The calibration of the probabilities, as lines of Markdown; none of evaluations of earlier versions."""
+    """Return the calibration of the probabilities, as lines of Markdown; none of evaluations of earlier versions."""
     table = measured.get("reliability")
     if not table:
         return []
@@ -208,12 +208,12 @@ def epochs(steps: int, schedule: dict, images: int) -> str:
 
 
 def volumes(data: dict) -> bool:
-    """True if a checkpoint's data are slices of patients rather than single images."""
+    """Return True if a checkpoint's data are slices of patients rather than single images."""
     return data.get("patients", data["images"]) != data["images"]
 
 
 def count_images(images: int, patients: int, data: dict) -> str:
-    """ "562 images", or "560 slices of 112 patients"."""
+    """Return the number of images as "562 images", or "560 slices of 112 patients"."""
     return f"{images} slices of {patients} patients" if volumes(data) else f"{images} images"
 
 
@@ -232,7 +232,7 @@ def describe_stride(config: dict) -> str:
 
 
 def results(measured: dict) -> list[str]:
-    """The evaluation's means as lines of Markdown."""
+    """Return the evaluation's means as lines of Markdown."""
     lines = ["", f"## Measured on the {measured['split']} part", ""]
     if "per_volume" not in measured:
         return lines + ["Per image at its own size; distances in pixels.", *means(measured, "image")]
@@ -244,7 +244,7 @@ def results(measured: dict) -> list[str]:
 
 
 def means(values: dict, unit: str) -> list[str]:
-    """A table of means over all, and over those with a lesion, and what they count as."""
+    """Return a table of means over all, and over those with a lesion, and what they count as."""
     rows = [f"| {label} | " + " | ".join(number(values[key + suffix]) for key in MEANS) + " |" for label, suffix in (
         (f"all {values['images']} {unit}s", ""), (f"the {values['lesions']} with a lesion", "_lesion"))]  # fmt: skip
     return [

@@ -140,7 +140,7 @@ def as_toml(options: Any, names: Mapping[str, str], without: Sequence[str] = ())
 
 
 def toml_lines(values: Mapping[str, Any], table: str = "") -> Iterator[str]:
-    """The lines of a TOML table: its own values, then the tables in it."""
+    """Yield the lines of a TOML table: its own values, then the tables in it."""
     own = {key: value for key, value in values.items() if value is not None and not isinstance(value, Mapping)}
     if table and own:
         yield f"\n[{table}]"

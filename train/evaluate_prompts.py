@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def network_answer(network: inference.Network) -> Answer:
-    """A function that answers a prompt with a prompt network."""
+    """Return a function that answers a prompt with a prompt network."""
 
     def answer(unit_hw: np.ndarray, prompt: Prompt) -> tuple[np.ndarray, float | None]:
         found = prompts.segment_prompt(network, unit_hw, prompt)
@@ -122,7 +122,7 @@ def network_answer(network: inference.Network) -> Answer:
 def measure_all(
     network: Answer, peers: dict[str, Answer], objects: Iterable[Target], seed: int, peers_every: int
 ) -> dict[str, dict[str, dict]]:
-    """The numbers of ``measure`` by case, of "network" and of each peer by its name; all see the same boxes."""
+    """Return the numbers of ``measure`` by case, of "network" and of each peer by its name; all see the same boxes."""
     rows: dict[str, dict[str, dict]] = {name: {} for name in ("network", *peers)}
     for number, each in enumerate(objects):
         networks = {"network": network} | (peers if number % peers_every == 0 else {})
@@ -133,8 +133,8 @@ def measure_all(
 
 
 def compare(network: dict[str, dict], peer: dict[str, dict]) -> dict:
-    """``summarise`` of a peer, with the number of objects it was measured on, and "network": of the
-    network on those.
+    """Return ``summarise`` of a peer, with the number of objects it was measured on, and "network": of the network on
+    those.
     """
     same = summarise([network[case] for case in peer])
     return {"images": len(peer)} | summarise(list(peer.values())) | {"network": same}
@@ -143,7 +143,8 @@ def compare(network: dict[str, dict], peer: dict[str, dict]) -> dict:
 def measure(
     answer: Answer, unit_hw: np.ndarray, truth_hw: np.ndarray, rng: np.random.Generator, most: int = MOST_CLICKS
 ) -> dict:
-    """DSC from a box and after each click, the confidence in the box's answer, and the milliseconds of each answer.
+    """Measure DSC from a box and after each click, the confidence in the box's answer, and the milliseconds of each
+    answer.
 
     A user clicks up to ``most`` times, but after ``max(CLICKS)`` only until the DSC is ``ENOUGH``.
     """
@@ -166,12 +167,12 @@ def measure(
 
 
 def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
-    """The DSC of a mask and a truth that is not empty, in [0, 1]."""
+    """Return the DSC of a mask and a truth that is not empty, in [0, 1]."""
     return 2 * int((mask_hw & truth_hw).sum()) / (int(mask_hw.sum()) + int(truth_hw.sum()))
 
 
 def summarise(rows: Sequence[dict]) -> dict:
-    """The means that SPEC names, of the rows of ``measure``: "box", "clicks", "clicks_to_90" and "ms_p95".
+    """Return the means that SPEC names, of the rows of ``measure``: "box", "clicks", "clicks_to_90" and "ms_p95".
 
     Of clicks_to_90, "reached" is the share of objects with a DSC of ``ENOUGH`` after ``MOST_CLICKS`` clicks or fewer;
     "median" is over all objects, the others counted as one click more, and None where it is one of those.
@@ -203,7 +204,7 @@ def summarise(rows: Sequence[dict]) -> dict:
 
 
 def overlap(values: Sequence[float]) -> dict[str, float]:
-    """The mean and the median DSC, and the share of objects at ``ENOUGH`` or better."""
+    """Return the mean and the median DSC, and the share of objects at ``ENOUGH`` or better."""
     return {
         "dsc": float(np.mean(values)),
         "median": float(np.median(values)),
@@ -212,7 +213,7 @@ def overlap(values: Sequence[float]) -> dict[str, float]:
 
 
 def describe_row(name: str, means: dict) -> str:
-    """A line of the means for the terminal."""
+    """Return a line of the means for the terminal."""
     values = {"box": means["box"]} | {
         f"{count} click{'s' * (count != '1')}": each for count, each in means["clicks"].items()
     }

@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
-    """The module that is exported of this checkpoint, with ``unet`` as its network.
+    """Return the module that is exported of this checkpoint, with ``unet`` as its network.
 
     ValueError for a checkpoint that cannot be exported.
     """
@@ -175,7 +175,7 @@ def trials(network: Network) -> list[tuple[Tensor, ...]]:
 
 
 def hide_rows(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
-    """Patches of 16 pixels hidden at random: bool (B, 1, H, W)."""
+    """Hide patches of 16 pixels at random: bool (B, 1, H, W)."""
     batch, _, height, width = x_bchw.shape
     rows, columns = patches.grid(height, width, 16)
     return patches.to_pixels(
@@ -184,7 +184,7 @@ def hide_rows(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tenso
 
 
 def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: int, about: dict[str, str]) -> bytes:
-    """The ONNX file's bytes. ValueError names an opset there is none of."""
+    """Return the bytes of the ONNX file. ValueError names an opset that does not exist."""
     import onnx
 
     if opset not in OPSETS:
@@ -212,7 +212,7 @@ def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: in
 
 
 def session(data: bytes, threads: int):
-    """An ``onnxruntime.InferenceSession`` of a file's bytes on the CPU, whose threads do not keep the cores busy
+    """Return an ``onnxruntime.InferenceSession`` of a file's bytes on the CPU, whose threads do not keep the cores busy
     between calls.
     """
     import onnxruntime
@@ -237,7 +237,7 @@ def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[
 
 
 def properties(path: Path, found: Checkpoint) -> dict[str, str]:
-    """Metadata of the exported file, by name; entries that the checkpoint does not state are left out."""
+    """Return the metadata of the exported file, by name; entries that the checkpoint does not state are left out."""
     about, data = found.metadata, found.metadata.get("data", {})
     entries = {
         "kind": about.get("kind"),
@@ -288,13 +288,13 @@ def preparation(modality: str | None, size: int) -> str:
 
 
 def purpose(card: Path) -> str:
-    """The first sentences of the model card, which end with the network's purpose; without a card, only that."""
+    """Return the first sentences of the model card, which end with the network's purpose; without a card, only that."""
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     return next((line for line in lines if line and not line.startswith("#")), PURPOSE)
 
 
 def ends(data: bytes) -> list[str]:
-    """The file's inputs and outputs, a line each."""
+    """Return the file's inputs and outputs, a line each."""
     opened = session(data, 1)
     return [
         f"  {end:6s} {node.name:14s} {node.type} ({', '.join(map(str, node.shape))})"

@@ -196,8 +196,8 @@ def learn(
 
 
 def build_model(options: Finetune, model: dict, start: Checkpoint | None, device: torch.device) -> Averaged:
-    """The network with the weights that it starts from, its moving average, and auxiliary heads where the recipe has
-    them.
+    """Return the network with the weights that it starts from, its moving average, and auxiliary heads where the recipe
+    has them.
     """
     network = UNet(**model)
     if start:

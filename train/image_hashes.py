@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _lines(name: str, images: dict[str, list[str]]) -> str:
-    """The file: JSON, an image a line."""
+    """Return the file: JSON, an image a line."""
     rows = ",\n".join(f"{json.dumps(key)}: {json.dumps(sorted(set(cases)))}" for key, cases in sorted(images.items()))
     return f'{{"dataset": {json.dumps(name)}, "images": {{\n{rows}\n}}}}\n'
 

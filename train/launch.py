@@ -42,7 +42,7 @@ def is_restart() -> bool:
 
 
 def local_rank() -> int:
-    """Number of this process among those on the same machine, from 0; also the number of its GPU."""
+    """Return the number of this process among those on the same machine, from 0; also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
@@ -110,8 +110,8 @@ def is_connection_loss(error: Exception) -> bool:
 
 
 def count_earlier(key: str) -> int:
-    """Number of processes that called this with ``key`` before, since torchrun last started them; 0 where it keeps no
-    store.
+    """Return the number of processes that called this with ``key`` before, since torchrun last started them; 0 where it
+    keeps no store.
     """
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -145,7 +145,7 @@ def sum_values(values: list[float]) -> list[float]:
 
 
 def gather_objects(value: object) -> list:
-    """The values of all processes by rank, in the first process; an empty list in the others."""
+    """Return the values of all processes by rank, in the first process; an empty list in the others."""
     if distributed.world_size() == 1:
         return [value]
     values = [None] * distributed.world_size() if distributed.rank() == 0 else None

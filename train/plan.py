@@ -88,8 +88,8 @@ class Plan:
         return self.parts["data"]
 
     def jobs(self, table: str, labels: Sequence[float] = (), methods: Sequence[str] = ()) -> list[Job]:
-        """The jobs of a table in the order in which they run: one draw of labels after the other, a pretraining when
-        first needed.
+        """Return the jobs of a table in the order in which they run: one draw of labels after the other, a pretraining
+        when first needed.
 
         labels: only these shares, also such as the plan does not name. methods: only these of the table's, "scratch"
         among them. ValueError for a method that the table does not have.

@@ -144,7 +144,7 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
 
 
 def folder(options: Pretrain, variant: str, fixed: dict) -> Path:
-    """The run folder when none is given, such as runs/busi-mps_ams-pretrain-256px-w64-800ep-0-1a2b3c."""
+    """Return the run folder when none is given, such as runs/busi-mps_ams-pretrain-256px-w64-800ep-0-1a2b3c."""
     data, seed = options.data, options.run.seed
     words = (
         data.name,
@@ -159,7 +159,7 @@ def folder(options: Pretrain, variant: str, fixed: dict) -> Path:
 
 
 def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path) -> loop.Task:
-    """The loop's task: batches of training images through the method's loss."""
+    """Return the loop's task: batches of training images through the method's loss."""
     device = next(method.parameters()).device
     learnt = [parameter for parameter in method.parameters() if parameter.requires_grad]
     known = precompute_masks(method, seen, device)
@@ -207,8 +207,8 @@ def covariance(stack: Stack, patch: int) -> Tensor:
 
 @torch.no_grad()
 def precompute_masks(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
-    """``Method.precompute_mask`` of every image, (N, rows, columns) of the method's type; each process
-    computes a part.
+    """Return ``Method.precompute_mask`` of every image, (N, rows, columns) of the method's type; each process computes
+    a part.
     """
 
     def ask(start: int, end: int) -> Tensor | None:

@@ -14,7 +14,7 @@ from train.state import Position
 
 
 def evaluations(path: Path, sha256: str) -> list[dict]:
-    """Results that train.evaluate_prompts wrote beside a shipped prompt network: a file for each data set,
+    """Return the results that train.evaluate_prompts wrote beside a shipped prompt network: a file for each data set,
     "prompt-busi.json".
 
     ValueError when one measured another file.
@@ -29,7 +29,7 @@ def evaluations(path: Path, sha256: str) -> list[dict]:
 
 
 def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
-    """The model card as Markdown."""
+    """Return the model card as Markdown."""
     about, learning = found.metadata, found.metadata["config"]["learning"]
     model, training = about["model"], about["training"]
     numbers = sum(
@@ -74,7 +74,7 @@ def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
 
 
 def data_row(data: dict, split: dict) -> str:
-    """A row of the card on one data set: its split, what its masks outline, its source and its terms."""
+    """Return a row of the card on one data set: its split, what its masks outline, its source and its terms."""
     of_volumes = data["patients"] != data["images"]
     patients = f" patients ({data['images']} slices in all)" if of_volumes else " images"
     counts = "/".join(str(len(split[part])) for part in ("train", "val", "test"))
@@ -86,7 +86,7 @@ def data_row(data: dict, split: dict) -> str:
 
 
 def results(measured: list[dict]) -> list[str]:
-    """The evaluations as lines of Markdown."""
+    """Return the evaluations as lines of Markdown."""
     jitter, most = (100 * measured[0]["box_jitter"], measured[0]["most_clicks"])
     lines = [
         "",
@@ -111,7 +111,7 @@ def results(measured: list[dict]) -> list[str]:
 
 
 def row(name: str, images: int, values: dict) -> str:
-    """A row of the table of results."""
+    """Return a row of the table of results."""
     overlaps = [values["box"], *values["clicks"].values()]
     words = [f"{each['dsc']:.3f} ({each['at_least_90']:.0%})" for each in overlaps]
     needed = values["clicks_to_90"]
@@ -120,7 +120,7 @@ def row(name: str, images: int, values: dict) -> str:
 
 
 def describe_prompts(config: dict, model: dict, data: Sequence[PartedSet], at: Position, images: int) -> dict:
-    """Metadata of the checkpoint on its origin: as of other trainings, but of several data sets."""
+    """Return the metadata of the checkpoint on its origin: as of other trainings, but of several data sets."""
     each = [describe("prompt", "prompt", config, part.stack, part.split, at) for part in data]
     first = {name: value for name, value in each[0].items() if name not in ("data", "split")}
     sets = {"sha256": hashes(data), "sets": [about["data"] for about in each]}

@@ -64,12 +64,14 @@ class PartedSet:
     split: Split
 
     def labelled(self, slice_stride: int) -> Stack:
-        """The images of the training part that have an object to learn from."""
+        """Return the images of the training part that have an object to learn from."""
         return select_with_objects(self.stack.of(self.split.train, slice_stride))
 
 
 def open_sets(options: Packs) -> list[PartedSet]:
-    """The data sets with their splits. ValueError when two are the same, or one has no masks or several channels."""
+    """Return the data sets with their splits. ValueError when two are the same, or one has no masks or several
+    channels.
+    """
     chosen = [Data(name=name_of_pack(root), root=root, size=options.size) for root in options.packs]
     chosen += [Data(name="phantom", size=options.size)] if options.phantoms else []
     found = []
@@ -89,7 +91,7 @@ def open_sets(options: Packs) -> list[PartedSet]:
 
 
 def name_of_pack(root: str) -> str:
-    """The name of the data set that a pack was made from. ValueError when the folder is no pack."""
+    """Return the name of the data set that a pack was made from. ValueError when the folder is no pack."""
     if not packs.is_pack(root):
         raise ValueError(f"{root} is no pack; make it with train.pack")
     return packs.read(root).name
@@ -144,7 +146,7 @@ class Objects:
 def augment(
     images_bchw: Tensor, masks_b1hw: Tensor, augment: Augmentation, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and masks after random changes: float32 (B, H, W) in [0, 1] and bool (B, H, W)."""
+    """Return images and masks after random changes: float32 (B, H, W) in [0, 1] and bool (B, H, W)."""
     size, batch = images_bchw.shape[-1], len(images_bchw)
     drawn = transforms.draw(batch, augment, generator)
     more = distortions.draw(batch, augment, size, generator)
@@ -156,7 +158,7 @@ def augment(
 
 
 def hashes(data: Sequence[PartedSet]) -> str:
-    """The hashes of the pixels and masks of all data sets, one after the other."""
+    """Return the hashes of the pixels and masks of all data sets, one after the other."""
     return " ".join(each.stack.sha256 for each in data)
 
 

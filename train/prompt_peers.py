@@ -29,7 +29,7 @@ Peer = Callable[[np.ndarray, Prompt], tuple[np.ndarray, None]]
 
 
 def available() -> dict[str, Peer]:
-    """The peers whose library is installed, by name."""
+    """Return the peers whose library is installed, by name."""
     found: dict[str, Peer] = {"scribble classifier": resize(classify)}
     if importlib.util.find_spec("cv2"):
         found["grabcut"] = resize(grabcut)
@@ -39,7 +39,7 @@ def available() -> dict[str, Peer]:
 
 
 def resize(segment: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]) -> Peer:
-    """A peer from a function of image, marks and whether these come from a box, which works at a limited size."""
+    """Return a peer from a function of image, marks and whether these come from a box; it works at a limited size."""
 
     def answer(unit_hw: np.ndarray, prompt: Prompt) -> tuple[np.ndarray, None]:
         scale = min(1.0, SIDE / max(unit_hw.shape))
@@ -52,7 +52,9 @@ def resize(segment: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]) -> Pee
 
 
 def marks(prompt: Prompt, own_hw: tuple[int, int], shape_hw: tuple[int, int]) -> np.ndarray:
-    """The clicks, and the middle of the box and what is clearly outside of it, or the border: strokes, int8 (H, W)."""
+    """Return the clicks, and the middle of the box and what is clearly outside of it, or the border: strokes, int8 (H,
+    W).
+    """
     scale = np.divide(shape_hw, own_hw)
     marks_hw = np.zeros(shape_hw, np.int8)
     if prompt.box is None:
@@ -73,7 +75,7 @@ def marks(prompt: Prompt, own_hw: tuple[int, int], shape_hw: tuple[int, int]) ->
 
 
 def grabcut(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> np.ndarray:
-    """GrabCut, begun with everything in the box as object, or with what is ``NEAR`` a click."""
+    """Segment by GrabCut, begun with everything in the box as object, or with what is ``NEAR`` a click."""
     import cv2
 
     near_hw = from_box | (ndimage.distance_transform_edt(marks_hw != LESION) < NEAR * max(marks_hw.shape))
@@ -89,7 +91,7 @@ def grabcut(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> np.nda
 
 
 def random_walker(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> np.ndarray:
-    """Random walker from the marks as seeds."""
+    """Segment by random walker from the marks as seeds."""
     from skimage.segmentation import random_walker as walk
 
     seeds_hw = np.where(marks_hw == LESION, 1, np.where(marks_hw == BACKGROUND, 2, 0))
@@ -99,6 +101,6 @@ def random_walker(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> 
 
 
 def classify(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> np.ndarray:
-    """The scribble classifier, with the marks as strokes and no proposal."""
+    """Segment by the scribble classifier, with the marks as strokes and no proposal."""
     prepared = scribble.prepare(unit_hw, np.full(unit_hw.shape, 0.5, np.float32))
     return scribble.refine(prepared, marks_hw) > 0.5

@@ -27,7 +27,7 @@ class Target:
 
 
 def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset | datasets.Stack:
-    """The cases to measure, from a pack or a folder: a part of the checkpoint's split, or everything."""
+    """Return the cases to measure, from a pack or a folder: a part of the checkpoint's split, or everything."""
     own = {values["dataset"]: splits.restore(values) for values in metadata["splits"]}
     name = source.name or next(iter(own))
     if source.root and packs.is_pack(source.root):

@@ -19,7 +19,7 @@ from train.prompt_data import Objects, PartedSet, objects_of, select_with_object
 
 
 def validate(network: nn.Module, size: int, data: Sequence[PartedSet], count: int) -> dict[str, float]:
-    """Mean DSC from one box and from one click, over some objects of each validation part, spread evenly."""
+    """Return the mean DSC from one box and from one click, over some objects of each validation part, spread evenly."""
     found: dict[str, float] = {}
     wrapped = inference.Network(network, {"kind": "prompt", "size": size}, "", None)  # type: ignore[arg-type]
     for each in data:
@@ -36,7 +36,7 @@ def validate(network: nn.Module, size: int, data: Sequence[PartedSet], count: in
 
 
 def agreement(network: UNet, objects: Objects, size: int, device: torch.device) -> float:
-    """``inference.agreement_in_bfloat16`` on crops around boxes in some images of the training parts."""
+    """Return ``inference.agreement_in_bfloat16`` on crops around boxes in some images of the training parts."""
     indices = torch.linspace(0, len(objects) - 1, min(64, len(objects))).round().long()
     rng, crops = np.random.default_rng(0), []
     for image_hw, mask_hw in zip(*(taken[:, 0].numpy() for taken in objects.take(indices)), strict=True):

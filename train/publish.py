@@ -157,7 +157,9 @@ def ship(source: Path, path: Path, why: str | None = None) -> Path:
 
 
 def evaluation(path: Path) -> dict | None:
-    """Results that train.evaluate wrote beside a shipped checkpoint. ValueError when they are of another file."""
+    """Return the results that train.evaluate wrote beside a shipped checkpoint. ValueError when they are of another
+    file.
+    """
     record = path.with_suffix(".json")
     if not record.exists():
         return None
@@ -168,8 +170,8 @@ def evaluation(path: Path) -> dict | None:
 
 
 def name_of(metadata: dict, assistant: bool = False) -> str:
-    """ "busi-mps_ams-pretrain" or "busi-mps_ams-seg-10": data set, method, and share of labels in percent;
-    "busi-assist" of an assistant; "prompt".
+    """Return the name of a checkpoint: "busi-mps_ams-pretrain" or "busi-mps_ams-seg-10" of data set, method, and share
+    of labels in percent; "busi-assist" of an assistant; "prompt".
 
     ValueError when an assistant is no segmentation.
     """

@@ -126,8 +126,8 @@ RECIPES = {
 
 
 def loss_of(logits: Tensor | list[Tensor], truth_b1hw: Tensor, recipe: Recipe) -> Tensor:
-    """The recipe's loss of logits (B, 1, H, W), or of those at several sides, the whole first; a coarse pixel is lesion
-    if any part is.
+    """Return the recipe's loss of logits (B, 1, H, W), or of those at several sides, the whole first; a coarse pixel is
+    lesion if any part is.
     """
     whole, *coarse = logits if isinstance(logits, list) else [logits]
     loss = losses.segmentation(whole, truth_b1hw, recipe.loss)

@@ -85,7 +85,7 @@ def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -
 
 
 def scale(results: Results) -> list[str]:
-    """A table of the runs' sizes and durations."""
+    """Return a table of the runs' sizes and durations."""
     about = results.runs[0].about
     hours = [
         sum(row["seconds"] for row in rows) / 3600
@@ -151,7 +151,7 @@ def leaks(paths: Sequence[Path], name: str) -> list[str]:
 
 
 def describe_values(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
-    """The values of these rows under each key: "60", "0, 1, 2", "20 to 100", or a dash."""
+    """Return the values of these rows under each key: "60", "0, 1, 2", "20 to 100", or a dash."""
     texts = []
     for key in keys:
         values = sorted({row[key] for row in rows if row.get(key) is not None})
@@ -270,7 +270,7 @@ def reading(results: Results, paper: Mapping) -> list[str]:
 
 
 def short_summary(results: Results) -> str:
-    """DSC over images with a lesion and over all, for a terminal."""
+    """Return the DSC over images with a lesion and over all, for a terminal."""
     lines = []
     for name in tables.tables_with_runs(results):
         for recipe in results.recipes:

@@ -218,7 +218,7 @@ class Reproduction:
                 jsonl.append(self.records, "leakage", plan=self.plan.name, data=self.plan.data["name"], **found)
 
     def dataset(self) -> datasets.Dataset:
-        """The plan's cases of the data set in its official layout."""
+        """Return the plan's cases of the data set in its official layout."""
         dataset = datasets.open_dataset(self.plan.data["name"], self.root, self.plan.data.get("sequences", ()))
         cases = self.plan.data.get("cases", 0)
         return dataset.select(dataset.cases[:cases]) if cases else dataset

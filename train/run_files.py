@@ -39,7 +39,7 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
 
 
 def refuse_other_records(out: Path) -> None:
-    """ValueError when the records of a folder are not those of one run."""
+    """Raise ValueError when the records of a folder are not those of one run."""
     rows = jsonl.read(out / RECORDS) if (out / RECORDS).exists() else []
     if any(row.get("event") not in ("start", "epoch") for row in rows):
         raise ValueError(f"{out} holds the records of many runs, as train.reproduce writes them; use another --out")
@@ -78,5 +78,5 @@ def is_finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
 
 
 def agree_to_resume(resume: bool) -> bool:
-    """True if any process asks to resume: a machine that joined later does not know that it is a restart."""
+    """Return True if any process asks to resume: a machine that joined later does not know that it is a restart."""
     return any(launch.sum_values([resume]))

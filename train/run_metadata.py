@@ -20,7 +20,7 @@ from train.state import Position
 
 
 def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, at: Position) -> dict:
-    """Metadata that every checkpoint has on its origin."""
+    """Return the metadata that every checkpoint has on its origin."""
     return {
         "kind": kind,
         "method": method,
@@ -47,7 +47,7 @@ def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, a
 
 
 def drop_paths(config: dict) -> dict:
-    """The configuration without what only means something on one machine."""
+    """Return the configuration without what only means something on one machine."""
     inner = {key: drop_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
     return {key: value for key, value in inner.items() if key not in LOCAL and not (key in NEWER and not value)}
 
@@ -68,8 +68,8 @@ def drop_later_options(config: dict, above: str = "") -> dict:
 
 
 def resume_fingerprint(config: dict, images: str, **more) -> dict:
-    """The part of a run that must not change when it is resumed: the options, and in place of the paths hashes of what
-    they hold.
+    """Return the part of a run that must not change when it is resumed: the options, and in place of the paths hashes
+    of what they hold.
     """
     return {key: value for key, value in drop_later_options(drop_paths(config)).items() if key != "run"} | {
         "seed": config["run"]["seed"],
@@ -80,8 +80,8 @@ def resume_fingerprint(config: dict, images: str, **more) -> dict:
 
 
 def checkpoint_fingerprint(about: dict) -> dict:
-    """The ``resume_fingerprint`` of the run that wrote these metadata with its weights; {} when they are not
-    of a run.
+    """Return the ``resume_fingerprint`` of the run that wrote these metadata with its weights; {} when they are not of
+    a run.
     """
     if not {"config", "data"} <= about.keys():
         return {}
@@ -92,8 +92,8 @@ def checkpoint_fingerprint(about: dict) -> dict:
 
 
 def run_folder(words: Sequence[str | int], fixed: dict, resume: bool, before: str) -> Path:
-    """The default run folder: words that a person can read, and a hash of all that ``resume_fingerprint`` says, so that
-    no two runs share one.
+    """Return the default run folder: words that a person can read, and a hash of all that ``resume_fingerprint`` says,
+    so that no two runs share one.
 
     before: the name that earlier versions gave, which is taken for a run to be resumed that lies there.
     """

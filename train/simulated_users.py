@@ -26,13 +26,15 @@ DEEPEST = 0.5  # how often a training's click is at the deepest point, as an eva
 
 
 def largest_part(mask_hw: np.ndarray) -> np.ndarray:
-    """The largest connected part of a mask, bool (H, W); of equal ones the first in reading order."""
+    """Return the largest connected part of a mask, bool (H, W); of equal ones the first in reading order."""
     labels_hw, count = ndimage.label(mask_hw)
     return mask_hw if count < 2 else labels_hw == 1 + np.bincount(labels_hw.ravel())[1:].argmax()
 
 
 def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
-    """The bounding box of a mask with each side moved by up to ``share`` of the box, in whole pixels, at least one."""
+    """Return the bounding box of a mask with each side moved by up to ``share`` of the box, in whole pixels, at least
+    one.
+    """
     top, left, height, width = bounding_box(mask_hw)
     move = rng.uniform(-share, share, 4) * (height, width, height, width)
     low = np.round((top + move[0], left + move[1])).astype(int)
@@ -52,7 +54,7 @@ def depth(mask_hw: np.ndarray) -> np.ndarray:
 
 
 def deepest_point(mask_hw: np.ndarray) -> tuple[int, int]:
-    """The (row, column) of a mask that is farthest from its border; of equal ones the first."""
+    """Return the (row, column) of a mask that is farthest from its border; of equal ones the first."""
     row, column = np.unravel_index(int(depth(mask_hw).argmax()), mask_hw.shape)
     return int(row), int(column)
 
@@ -67,7 +69,9 @@ def inner_point(mask_hw: np.ndarray, rng: Generator) -> tuple[int, int]:
 
 
 def largest_error(answer_hw: np.ndarray, truth_hw: np.ndarray) -> tuple[np.ndarray, bool] | None:
-    """The largest connected part of what was missed or added, and True if it was missed; None without an error."""
+    """Return the largest connected part of what was missed or added, and True if it was missed; None without
+    an error.
+    """
     parts = [largest_part(wrong_hw) for wrong_hw in (truth_hw & ~answer_hw, answer_hw & ~truth_hw)]
     sizes = [int(part.sum()) for part in parts]
     if not any(sizes):
@@ -94,7 +98,7 @@ def next_click(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng:
 
 
 def scribble(region_hw: np.ndarray, rng: Generator) -> np.ndarray:
-    """A wavy line inside a region that is not empty: bool (H, W), at least one pixel."""
+    """Draw a wavy line inside a region that is not empty: bool (H, W), at least one pixel."""
     depth_hw = depth(region_hw)
     inner_n2 = np.argwhere(depth_hw >= max(1.0, depth_hw.max() / 3))
     ends_n2 = rng.choice(inner_n2, 3).astype(float)
@@ -112,7 +116,7 @@ def scribble(region_hw: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def add_scribble(prompt: Prompt, region_hw: np.ndarray, positive: bool, rng: Generator) -> Prompt:
-    """The prompt with a scribble in a region; it lies over earlier ones."""
+    """Return the prompt with a scribble in a region; it lies over earlier ones."""
     strokes_hw = np.zeros(region_hw.shape, np.int8) if prompt.scribbles is None else prompt.scribbles.copy()
     strokes_hw[scribble(region_hw, rng)] = OBJECT if positive else BACKGROUND
     return replace(prompt, scribbles=strokes_hw)

@@ -159,8 +159,8 @@ def fill(values: object, defaults: object) -> object:
 
 
 def lay_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    """An optimiser's tensors for a weight in the weight's own memory layout, without which a fused step would mix them
-    up.
+    """Bring an optimiser's tensors for a weight into the weight's own memory layout, without which a fused step would
+    mix them up.
     """
     return {name: torch.empty_like(weight).copy_(x) if x.shape == weight.shape else x for name, x in entry.items()}
 
@@ -222,7 +222,7 @@ def random_state() -> tuple[dict[str, Tensor], dict]:
 
 
 def set_random_state(tensors: dict[str, Tensor], numbers: dict) -> None:
-    """The inverse of ``random_state``; a GPU's state is left alone where there is none."""
+    """Set the random states that ``random_state`` returned; a GPU's state is left alone where there is none."""
     torch.set_rng_state(tensors["torch"])
     if torch.cuda.is_available() and "cuda" in tensors:
         torch.cuda.set_rng_state(tensors["cuda"])

@@ -15,7 +15,7 @@ SMALLEST, LARGEST = 0.002, 0.3  # share of the image that an object takes
 
 
 def blob(shape_hw: tuple[int, int], rng: Generator) -> np.ndarray:
-    """A smooth random shape somewhere in an image: bool (H, W), never empty."""
+    """Draw a smooth random shape somewhere in an image: bool (H, W), never empty."""
     side = min(shape_hw)
     radius = side * np.exp(rng.uniform(np.log(0.05), np.log(0.25)))
     row, column = (rng.uniform(radius, length - radius) for length in shape_hw)
@@ -34,7 +34,9 @@ def blob(shape_hw: tuple[int, int], rng: Generator) -> np.ndarray:
 
 
 def paint_shape(image_hw: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The image, float32 (H, W) in [0, 1], with a textured shape of soft border painted in, and the shape's mask."""
+    """Paint a textured shape of soft border into an image; return the image, float32 (H, W) in [0, 1], and the shape's
+    mask.
+    """
     mask_hw = blob(image_hw.shape, rng)
     texture_hw = ndimage.gaussian_filter(rng.normal(size=image_hw.shape), rng.uniform(0.5, 3))
     filling_hw = rng.uniform(0, 1) + rng.uniform(0, 0.15) * texture_hw / max(float(texture_hw.std()), 1e-6)
@@ -44,7 +46,7 @@ def paint_shape(image_hw: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.nd
 
 
 def find_structure(image_hw: np.ndarray, rng: Generator) -> np.ndarray | None:
-    """A connected part of similar brightness without holes, bool (H, W); None when none of ``TRIES`` fits.
+    """Find a connected part of similar brightness without holes, bool (H, W); None when none of ``TRIES`` fits.
 
     image_hw: float (H, W) in [0, 1]; black pixels are taken for what is outside of the body.
     """

@@ -53,7 +53,7 @@ class Teacher:
 
 
 def draw(count: int, batch: int, generator: torch.Generator) -> Tensor:
-    """The numbers of the unlabelled images of a step: int64 (batch,) below ``count``, with repetition."""
+    """Draw the numbers of the unlabelled images of a step: int64 (batch,) below ``count``, with repetition."""
     return (distributed.uniform(batch, generator=generator) * count).long()
 
 
@@ -74,7 +74,7 @@ def views(images_bchw: Tensor, options: Teacher, generator: torch.Generator) -> 
 
 @torch.no_grad()
 def labels(teacher: nn.Module, x_bchw: Tensor, sure: float) -> tuple[Tensor, Tensor]:
-    """The teacher's labels of standardised images and where it is sure of them: twice bool (B, 1, H, W)."""
+    """Return the teacher's labels of standardised images and where it is sure of them: twice bool (B, 1, H, W)."""
     training = teacher.training
     probability_b1hw = torch.sigmoid(teacher.eval()(x_bchw))
     teacher.train(training)
@@ -88,10 +88,10 @@ def loss(logits_b1hw: Tensor, label_b1hw: Tensor, sure_b1hw: Tensor) -> Tensor:
 
 
 def weight(options: Teacher, epoch: int, epochs: int) -> float:
-    """The weight of the loss on unlabelled images in an epoch, which counts from 1."""
+    """Return the weight of the loss on unlabelled images in an epoch, which counts from 1."""
     return options.weight * min(1.0, epoch / max(1.0, options.ramp * epochs))
 
 
 def take(stack: Stack, numbers: Tensor, device: torch.device) -> Tensor:
-    """Images of a data set by number, in [0, 1]: float (B, C, H, W)."""
+    """Return images of a data set by number, in [0, 1]: float (B, C, H, W)."""
     return stack.take(numbers)[0].to(device, non_blocking=True).float() / 255

@@ -14,7 +14,7 @@ from . import masks
 
 
 def vote_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
-    """Mean over pixels of 4p(1 - p), p the share of the masks that call a pixel lesion; in [0, 1].
+    """Return the mean over pixels of 4p(1 - p), p the share of the masks that call a pixel lesion; in [0, 1].
 
     As in the last column of ``plots.cases``: 0 where all agree, 1 where they are split in halves. It grows with the
     area in doubt, and so with the work there is. ValueError for fewer than two masks, and for different shapes.
@@ -32,7 +32,8 @@ def pair_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
 
 
 def entropy(probability: np.ndarray) -> float:
-    """Mean over pixels of the entropy in bits of "lesion or not"; in [0, 1]. It grows with the area in doubt.
+    """Return the mean over pixels of the entropy in bits of "lesion or not"; in [0, 1]. It grows with the area in
+    doubt.
 
     probability: of lesion at each pixel. ValueError for an empty map and for what is not in [0, 1].
     """
@@ -44,7 +45,7 @@ def entropy(probability: np.ndarray) -> float:
 
 
 def _alike(voter_masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The masks as bool, two or more of one shape."""
+    """Return the masks as bool, two or more of one shape."""
     shapes = {np.shape(mask) for mask in voter_masks}
     if len(voter_masks) < 2 or len(shapes) != 1:
         raise ValueError(f"{len(voter_masks)} masks of shapes {sorted(shapes)}; expected two or more of one shape")

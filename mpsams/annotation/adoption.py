@@ -98,8 +98,8 @@ def learnt_structure(project: Project, plan: dict) -> structures.Structure | Non
 
 
 def _name(project: Path, plan: dict) -> str:
-    """ "corrected-2-mps_ams-seg-10": the second of this project, begun from an MPS-AMS network with 10%
-    of its labels.
+    """Return the name of the next checkpoint, such as "corrected-2-mps_ams-seg-10": the second of this project, begun
+    from an MPS-AMS network with 10% of its labels.
     """
     ever = (project / "checkpoints").rglob("*.safetensors")
     tail = _TAIL.search(plan["name"])

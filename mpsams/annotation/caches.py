@@ -87,7 +87,7 @@ class PackedMasks:
 
 
 def _stamp(path: Path) -> tuple | None:
-    """A value that changes with the file's content; None if there is no file."""
+    """Return a value that changes with the file's content; None if there is no file."""
     try:
         about = path.stat()
     except OSError:

@@ -16,7 +16,7 @@ _LONGEST = 64  # characters of a label
 
 
 def read(data: bytes) -> tuple[list[dict], list[dict], list[dict]]:
-    """Images, annotations and categories of a COCO file: lists of JSON objects.
+    """Read images, annotations and categories of a COCO file: lists of JSON objects.
 
     UnreadableImage for anything else, by name where known.
     """

@@ -66,7 +66,7 @@ def _without_padding(scan: Scan, voxels_xy: np.ndarray) -> np.ndarray:
 
 
 def _grid(scan: Scan):
-    """The header of the scan's masks: its geometry and no more."""
+    """Return the header of the scan's masks: its geometry and no more."""
     from nibabel import Nifti1Header, Nifti2Header
 
     data = nifti.write_mask(scan, scan.empty_mask())

@@ -197,7 +197,7 @@ def tidy(mask_hw: np.ndarray, how: str) -> np.ndarray:
 
 
 def _picture(data: bytes) -> np.ndarray:
-    """The values of a PNG of a mask, uint8 (X, Y, 1), not larger than Pillow allows."""
+    """Read the values of a PNG of a mask, uint8 (X, Y, 1), not larger than Pillow allows."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             return np.asarray(image.convert("L")).T[:, :, None]

@@ -373,7 +373,7 @@ class OpenImage:
 
 
 def extends_prompt(prompt: Prompt, before: Prompt) -> bool:
-    """True if a prompt is an earlier one with further clicks."""
+    """Return True if a prompt is an earlier one with further clicks."""
     clicks = ((prompt.positive, before.positive), (prompt.negative, before.negative))
     return (
         prompt.box == before.box

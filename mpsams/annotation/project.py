@@ -595,8 +595,8 @@ class Project:
                 self._write([{"item": item.id, "action": "discarded"}], "")
 
     def _check_mask(self, item: Item) -> None:
-        """A whole mask that is not the one the log names is a later one: saved at the moment of a crash, or by another
-        tool.
+        """Take a whole mask that is not the one the log names for a later one: saved at the moment of a crash, or by
+        another tool.
         """
         path = self._file("masks", item)
         found = masks.sha256(path)

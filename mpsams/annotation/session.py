@@ -482,7 +482,7 @@ class AnnotationSession:
             return ""
 
     def _signature(self) -> tuple:
-        """A value that tells whether the canvas shows what is on screen."""
+        """Return a value that tells whether the canvas shows what is on screen."""
         truth_xyz = self.image.truth_xyz
         return self.slice_ref.key, self.case_on_screen.display_span, None if truth_xyz is None else id(truth_xyz)
 

@@ -42,16 +42,17 @@ class Address:
             listener.then(fn=None, inputs=[self.accepted], js=OPENED)
 
     def visit_first(self, request: gr.Request) -> dict:
-        """Updates for the query that the page is opened with."""
+        """Return updates for the query that the page is opened with."""
         return self.open(dict(request.query_params))
 
     def visit(self, case: Case | None, event: gr.EventData) -> dict:
-        """Updates for a query that the page sends."""
+        """Return updates for a query that the page sends."""
         query = str(event_values(event).get("query", ""))
         return self.open(dict(parse_qsl(query.lstrip("?"), keep_blank_values=True)), case)
 
     def open(self, query: Mapping[str, str], current: Case | None = None) -> dict:
-        """Updates that show what a query names; for one that cannot be opened a message, and the page stays as it is.
+        """Return updates that show what a query names; for a query that cannot be opened a message, and the page stays
+        as it is.
 
         current: the case on screen; None when the page is opened.
         """

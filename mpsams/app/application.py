@@ -55,7 +55,7 @@ def create(
     budget: Budget | None = None,
     server: ServerOptions | None = None,
 ) -> FastAPI:
-    """The application over a folder of weights, one of records and a project: the page at /, a sign of life at
+    """Create the application over a folder of weights, one of records and a project: the page at /, a sign of life at
     /healthz.
 
     budget: of memory and disk for all visitors; None is what fits this computer. server: None is the defaults.

@@ -18,7 +18,8 @@ LAST_EPOCH = 8103  # after it the schedule hides the whole image
 def case_of(
     registry: ModelRegistry, file: str | None, modality: str, number: float = 0, seed: float = 0, selector: str = ""
 ) -> Case:
-    """The case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the middle.
+    """Return the case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the
+    middle.
 
     modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
     """
@@ -37,14 +38,14 @@ def case_of(
 
 
 def epoch_of(epoch: float) -> float:
-    """The epoch, where at least one patch is left to see at it. ValueError otherwise."""
+    """Return the epoch. ValueError unless at least one patch is left visible at it."""
     if not 1 <= epoch <= LAST_EPOCH:
         raise ValueError(f"epoch {epoch:g}; allowed are 1 to {LAST_EPOCH}")
     return epoch
 
 
 def clusters(case: Case) -> dict:
-    """The clusters of a case; patches are row-major indices, distances None where a cluster is empty."""
+    """Return the clusters of a case; patches are row-major indices, distances None where a cluster is empty."""
     found = case.study.clusters
     answer = {
         "patch": case.study.patch,
@@ -65,7 +66,7 @@ def clusters(case: Case) -> dict:
 
 
 def mask(case: Case, at: MaskedPatches) -> dict:
-    """The patches hidden at an epoch, as row-major indices."""
+    """Return the patches hidden at an epoch, as row-major indices."""
     return {
         "epoch": at.epoch,
         "ratio": at.ratio,
@@ -80,8 +81,8 @@ def mask(case: Case, at: MaskedPatches) -> dict:
 
 
 def notes(case: Case) -> list[str]:
-    """Sentences on what to know of the scan, of its truth, and of other images in the upload, which endpoints cannot
-    choose.
+    """Return sentences on what to know of the scan, of its truth, and of other images in the upload, which endpoints
+    cannot choose.
     """
     choices = case.scan.choices
     several = (
@@ -93,18 +94,18 @@ def notes(case: Case) -> list[str]:
 
 
 def indices(mask_1l: torch.Tensor) -> list[int]:
-    """The True places of a bool (1, L)."""
+    """Return the True places of a bool (1, L)."""
     return torch.nonzero(mask_1l[0])[:, 0].tolist()
 
 
 def finite(value: float) -> float | None:
-    """None where JSON has no number: NaN and infinity."""
+    """Return the value, or None where JSON has no number for it: NaN and infinity."""
     return value if math.isfinite(value) else None
 
 
 def network_name(registry: ModelRegistry, stated: str, ending: str, modality: str) -> str:
-    """The network an endpoint is to use: the stated one, or for "" the modality's assistant, else the one that ends so,
-    else any of its kind.
+    """Return the network an endpoint is to use: the stated one, or for "" the modality's assistant, else the one that
+    ends so, else any of its kind.
 
     ValueError when it is not there or of another kind than those that end so.
     """

@@ -41,24 +41,24 @@ open leaves the computer that runs this page.</footer>"""
 
 
 def scripts() -> str:
-    """The scripts of the page itself, each in a block of its own."""
+    """Return the scripts of the page itself, each in a block of its own."""
     return "".join(f"{{{read_scripts(name)}}}\n" for name in SCRIPTS)
 
 
 def tab_names() -> list[str]:
-    """The names of all tabs: the files of ``mpsams/app/tabs``."""
+    """Return the names of all tabs: the files of ``mpsams/app/tabs``."""
     return sorted(module.name for module in pkgutil.iter_modules(tabs.__path__))
 
 
 def all_tabs() -> list[ModuleType]:
-    """The modules of all tabs in the order they are shown in."""
+    """Return the modules of all tabs in the order they are shown in."""
     return sorted(
         (importlib.import_module(f"{tabs.__name__}.{name}") for name in tab_names()), key=lambda tab: tab.PLACE
     )
 
 
 def tab_name(tab: ModuleType) -> str:
-    """The name of a tab's file without its ending."""
+    """Return the name of a tab's file without its ending."""
     return tab.__name__.rpartition(".")[2]
 
 
@@ -73,7 +73,7 @@ def unusable_weights(registry: ModelRegistry) -> str:
 
 
 def page(registry: ModelRegistry, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
-    """The whole page over a folder of weights and a project of annotations.
+    """Build the whole page over a folder of weights and a project of annotations.
 
     It opens on Learn, with a project on Annotate. The sidebar and Learn show the first case from the start; the other
     tabs draw the case on screen when they are opened. budget: of memory and disk for all visitors; None is what fits

@@ -170,5 +170,5 @@ def register(registry: ModelRegistry) -> None:
 
 
 def coco(mask_hw: np.ndarray) -> dict:
-    """A mask as COCO's uncompressed run lengths."""
+    """Return a mask as COCO's uncompressed run lengths."""
     return {"size": list(mask_hw.shape), "counts": run_lengths.encode(np.asarray(mask_hw, bool)).tolist()}

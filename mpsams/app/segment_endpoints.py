@@ -41,7 +41,7 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
     )
 
     def found(image, modality, weights, threshold, number, truth=None) -> tuple[str, Case, np.ndarray]:
-        """The network's name, the case, and its mask on the grid of the upload."""
+        """Return the network's name, the case, and its mask on the grid of the upload."""
         if not 0 < threshold < 1:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
         case = answers.case_of(registry, image, modality, number)
@@ -69,8 +69,8 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
         return answer | measure(case, mask_xyz, of_volume=case.is_volume and not slice)
 
     def export_mask(image, modality="", threshold=DEFAULT_THRESHOLD, weights="", slice=0, format=""):
-        """The lesion mask as a file in the geometry of the upload, PNG of a picture, NIfTI or DICOM-SEG of a volume;
-        and notes.
+        """Export the lesion mask as a file in the geometry of the upload, PNG of a picture, NIfTI or DICOM-SEG of a
+        volume; and notes.
         """
         name, case, mask_xyz = found(image, modality, weights, threshold, slice)
         return write_mask(case, mask_xyz, format or export.formats(case.scan)[0], button), {
@@ -86,7 +86,7 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
 
 
 def measure(case: Case, mask_xyz: np.ndarray, of_volume: bool) -> dict:
-    """The measures of a mask on the slice of the case, or of_volume on all slices."""
+    """Measure a mask on the slice of the case, or of_volume on all slices."""
     if of_volume:
         areas = geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2))
         per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
@@ -99,6 +99,8 @@ def measure(case: Case, mask_xyz: np.ndarray, of_volume: bool) -> dict:
 
 
 def write_mask(case: Case, mask_xyz: np.ndarray, form: str, near: gr.components.Component) -> str:
-    """A mask as a file in gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
+    """Write a mask as a file into gradio's cache, which is emptied by age; the folder's name is a hash of the
+    content.
+    """
     data, ending = export.write(case.scan, mask_xyz, form, "MPS-AMS U-Net")
     return save_to_cache(data, f"lesion-mask{ending}", near)

@@ -121,8 +121,8 @@ class Session:
         return self._shipped_registry if self.view is not None and self.view.name else self.registry
 
     def _choose_first(self) -> Case:
-        """The first volume, in the order of ``OPENS_ON``, whose clusters find the lesion, if a pretrained network of
-        its modality is at hand; else the first image.
+        """Return the first volume, in the order of ``OPENS_ON``, whose clusters find the lesion, if a pretrained
+        network of its modality is at hand; else the first image.
         """
         known = {training_data(self.registry.metadata(name))[0] for name in self.registry.names("-mps_ams-pretrain")}
         order = sorted(range(len(self.volumes)), key=lambda index: OPENS_ON.index(self.volumes[index].modality))
@@ -217,7 +217,7 @@ class Session:
                 )
 
     def in_front(self, tab: str) -> dict:
-        """Updates that bring a tab to the front, for the outputs ``tabs`` and ``open_tab``."""
+        """Return updates that bring a tab to the front, for the outputs ``tabs`` and ``open_tab``."""
         return {self.tabs: gr.Tabs(selected=tab), self.open_tab: tab}
 
     @property
@@ -226,9 +226,11 @@ class Session:
         return [*self.cases, *self.volumes]
 
     def sample(self, index: int) -> Case:
-        """A sample by its number: the images first, then the volumes, which are drawn when they are first asked for."""
+        """Return a sample by its number: the images first, then the volumes, which are drawn when they are first asked
+        for.
+        """
         return self.cases[index] if index < len(self.cases) else self.volume(index - len(self.cases))
 
     def is_sample(self, case: Case) -> bool:
-        """True if a case is one of the samples with its own modality."""
+        """Return True if a case is one of the samples with its own modality."""
         return (case.title, case.modality) in {(sample.title, sample.modality) for sample in self.samples}

@@ -164,7 +164,7 @@ class Sidebar:
         on_event(set_selector, self._set_selector, [self.seed, self.session.case], [self.selector, *self._case_outputs])
 
     def open_link(self, link: SliceLink) -> dict:
-        """Updates that show the slice of a sample that a link names. ValueError names what is not allowed."""
+        """Return updates that show the slice of a sample that a link names. ValueError names what is not allowed."""
         session = self.session
         seed, selector = parse_number("seed", link.seed, 0, MAX_SEED), selectors.current_name(link.selector)
         if selector and selector not in SELECTORS:
@@ -179,7 +179,7 @@ class Sidebar:
         return self.show_case(_case.move_to_slice(middle, plane, index, options))
 
     def _case_of(self, link: SliceLink) -> Case:
-        """The sample, or the image of the project, that a link names; without either the first case."""
+        """Return the sample, or the image of the project, that a link names; without either the first case."""
         session = self.session
         titles = {slug(sample.title): index for index, sample in enumerate(session.samples)}
         if link.sample and link.sample not in titles:
@@ -191,7 +191,9 @@ class Sidebar:
         return ImageLoader(session.registry, session.project, session.reserve).case_of(session.project.item(link.image))
 
     def link_to(self, case: Case) -> SliceLink:
-        """The link to what is on screen; an empty one of an upload, which no link restores. Defaults are left out."""
+        """Return the link to what is on screen; an empty one of an upload, which no link restores. Defaults are left
+        out.
+        """
         if not case.item and not self.session.is_sample(case):
             return SliceLink()
         name = {"image": case.item} if case.item else {"sample": slug(case.title)}
@@ -200,22 +202,22 @@ class Sidebar:
         return SliceLink(**name, **where, selector="" if case.selector == usual else case.selector, seed=str(case.seed))
 
     def _on_screen(self, case: Case) -> str:
-        """The slice on screen, with the part of the page's address that names it."""
+        """Return the slice on screen, with the part of the page's address that names it."""
         query = {
             name: value for name, value in asdict(self.link_to(case)).items() if value != getattr(SliceLink(), name)
         }
         return f'<div data-address="{escape(urlencode(query))}">{slice_view.current_slice(case)}</div>'
 
     def show_case(self, case: Case) -> dict:
-        """Updates of ``all_outputs`` that show another case, which was not uploaded here."""
+        """Return updates of ``all_outputs`` that show another case, which was not uploaded here."""
         return self._scan_updates(case) | {self.file: None, self.truth: None, self.modality: "", self.seed: case.seed}
 
     def case_updates(self, case: Case) -> dict:
-        """Updates for any change of the case."""
+        """Return updates for any change of the case."""
         return {self.session.case: case, self.session.version: str(time.monotonic_ns()), self.notice: ""}
 
     def _scan_updates(self, case: Case) -> dict:
-        """Updates for another scan, modality or plane: also the controls that fit it."""
+        """Return updates for another scan, modality or plane: also the controls that fit it."""
         presets, (low, high), (level, width) = (
             slice_view.presets(case),
             slice_view.extent(case),
@@ -240,8 +242,8 @@ class Sidebar:
         }
 
     def _error_updates(self, error: Exception, case: Case | None) -> dict:
-        """Updates after a file that cannot be opened: its message, and what is still shown; None is not
-        known any more.
+        """Return updates after a file that cannot be opened: its message, and what is still shown; None is not known
+        any more.
         """
         still = f" <br>Still showing: {case.title}." if case else ""
         return {self.notice: html.toast(f"<strong>This file cannot be used.</strong> {error}{still}")}

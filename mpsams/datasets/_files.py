@@ -19,7 +19,7 @@ def stem(path: Path) -> str:
 
 
 def is_hidden(path: Path) -> bool:
-    """True if a name begins with a dot, as those of .DS_Store and of macOS's companions (._NAME) do."""
+    """Return True if a name begins with a dot, as those of .DS_Store and of macOS's companions (._NAME) do."""
     return path.name.startswith(".")
 
 
@@ -44,7 +44,7 @@ def list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def is_image(path: Path) -> bool:
-    """True if a file is an image by its content or its name, or a folder that holds any file."""
+    """Return True if a file is an image by its content or its name, or a folder that holds any file."""
     if path.is_dir():
         return any(inner.is_file() and not is_hidden(inner) for inner in path.rglob("*"))
     return bool(ENDING.search(path.name)) or opening.kind(path) not in ("unknown", "empty")

@@ -275,7 +275,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def is_nifti(path: Path) -> bool:
-    """True if this is a NIfTI file with its voxels, by its content, never by its name."""
+    """Return True if this is a NIfTI file with its voxels, by its content, never by its name."""
     return path.is_file() and opening.kind(path) == "nifti" and not nifti.is_half(path)
 
 

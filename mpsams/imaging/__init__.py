@@ -66,7 +66,7 @@ class Scan:
         return tuple(plane for plane in geometry.PLANES if min(self.shown(plane).shape[1:]) > 1)
 
     def shown(self, plane: str = "axial") -> np.ndarray:
-        """The voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see
+        """Return the voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see
         ``geometry.radiological_view``).
         """
         return geometry.radiological_view(self.voxels_xyz, self.affine, plane)
@@ -123,17 +123,17 @@ class Scan:
         return float(lowest) if np.isfinite(lowest) else 0.0
 
     def missing(self, voxels: np.ndarray) -> np.ndarray:
-        """True for stored voxels without a value, being padding or not finite: bool of the same shape."""
+        """Return True for stored voxels without a value, being padding or not finite: bool of the same shape."""
         return np.isnan(self.scaled(voxels))
 
     def empty_mask(self) -> np.ndarray:
-        """A mask without lesion, bool (X, Y, Z), in the memory order of the voxels, so that both are gone through
-        alike.
+        """Return a mask without lesion, bool (X, Y, Z), in the memory order of the voxels, so that both are read in the
+        same order.
         """
         return np.zeros_like(self.voxels_xyz, bool, order="K", subok=False)
 
     def scaled(self, voxels: np.ndarray) -> np.ndarray:
-        """Values of stored voxels: float32 of the same shape, NaN where there is none."""
+        """Return the values of stored voxels: float32 of the same shape, NaN where there is none."""
         with np.errstate(all="ignore"):  # slopes and voxels may be as large as they like
             values = voxels.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
         values[~np.isfinite(values)] = np.nan
@@ -142,7 +142,7 @@ class Scan:
         return values
 
     def spacing(self, plane: str = "axial") -> tuple[float, float, float] | None:
-        """Millimetres between slices, rows and columns; None in pixel space."""
+        """Return the millimetres between slices, rows and columns; None in pixel space."""
         return None if self.affine is None else geometry.spacing(self.affine, plane)
 
     def pixel_hw(self, plane: str = "axial") -> tuple[float, float]:

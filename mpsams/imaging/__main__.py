@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:
-    """The files, and in place of a folder all files in it and below."""
+    """Return the files, and in place of a folder all files in it and below."""
     return [
         file
         for path in paths
@@ -89,7 +89,7 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def describe(scan: Scan) -> dict:
-    """The values of EPILOG as JSON takes them, without the name of the file."""
+    """Return the values of EPILOG as JSON takes them, without the name of the file."""
     lows, highs, means = [], [], []
     for slice_hw in scan.shown():
         values = slice_hw[~scan.missing(slice_hw)].astype(np.float64) * scan.slope + scan.intercept

@@ -12,7 +12,7 @@ ENDINGS = {"png": ".png", "nifti": ".nii.gz", "dicom-seg": ".dcm"}
 
 
 def formats(scan: Scan) -> tuple[str, ...]:
-    """The formats, of ENDINGS, that keep what is known about where the mask lies; the first is the best.
+    """Return the formats, of ENDINGS, that keep what is known about where the mask lies; the first is the best.
 
     A flat image without geometry leaves as "png". A stack without geometry leaves as "nifti" on its grid of
     pixels, marked as of unknown orientation. DICOM with geometry and all the UIDs that a DICOM-SEG refers to adds
@@ -30,7 +30,7 @@ def write(
     identified: bool = False,
     labels: Sequence[str] = ("lesion",),
 ) -> tuple[bytes, str]:
-    """A bool (X, Y, Z) mask of this scan as a file's bytes and the ending of its name.
+    """Write a bool (X, Y, Z) mask of this scan as a file's bytes; return them and the ending of its name.
 
     mask_xyz: also a label map, uint8, which is written with its values, as DICOM-SEG with a segment for each of labels.
     algorithm: who drew it, and identified: whether the patient's name and the like are kept; for DICOM-SEG only,
@@ -50,7 +50,7 @@ def write(
 
 
 def _referable(scan: Scan) -> bool:
-    """True if ``dicom.seg`` can write a mask of it."""
+    """Return True if ``dicom.seg`` can write a mask of it."""
     from .dicom import Series
 
     return isinstance(scan.source, Series) and scan.affine is not None and scan.source.referable

@@ -32,7 +32,7 @@ def radiological_view(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: 
 
 
 def spacing(affine: np.ndarray, plane: str = "axial") -> tuple[float, float, float]:
-    """Millimetres between neighbouring slices, rows and columns of a plane."""
+    """Return the millimetres between neighbouring slices, rows and columns of a plane."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     axes, _ = _axes(affine, plane)
     between, rows, columns = (float(lengths[axis]) for axis in axes)
@@ -58,8 +58,8 @@ def position(affine: np.ndarray, shape_xyz: tuple[int, ...], plane: str, index_s
 
 
 def letters(direction: np.ndarray) -> str:
-    """The sides of the patient that a direction, RAS, points to, nearest first: "L", or "PS" for one between back and
-    head.
+    """Return the sides of the patient that a direction, RAS, points to, nearest first: "L", or "PS" for one between
+    back and head.
 
     A side counts from 15 degrees on.
     """
@@ -89,7 +89,7 @@ def angle(affine: np.ndarray) -> float:
 
 
 def usable(affine: np.ndarray) -> bool:
-    """True if a (4, 4) matrix is finite, spans space, and has voxels at most 1000 times as long as wide."""
+    """Return True if a (4, 4) matrix is finite, spans space, and has voxels at most 1000 times as long as wide."""
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         volume = np.abs(np.linalg.det(affine[:3, :3] / lengths))  # of a voxel with sides of 1
@@ -97,13 +97,15 @@ def usable(affine: np.ndarray) -> bool:
 
 
 def is_sheared(affine: np.ndarray) -> bool:
-    """True if voxel axes are not at right angles, to about 0.01 degrees."""
+    """Return True if voxel axes are not at right angles, to about 0.01 degrees."""
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return not np.allclose(unit.T @ unit, np.eye(3), rtol=0, atol=1e-4)
 
 
 def differing_axes(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
-    """The world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite directions."""
+    """Return the world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite
+    directions.
+    """
     places = [
         {world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix), strict=True))}
         for matrix in (affine, other)
@@ -112,7 +114,7 @@ def differing_axes(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
 
 
 def _axes(affine: np.ndarray | None, plane: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """The voxel axes along slices, rows and columns, and whether each is shown in the direction it is stored."""
+    """Return the voxel axes along slices, rows and columns, and whether each is shown in the direction it is stored."""
     if plane not in PLANES:
         raise ValueError(f"plane {plane!r}; allowed are {', '.join(PLANES)}")
     worlds, signs = _orientation(_PIXELS if affine is None else affine)

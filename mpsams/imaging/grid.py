@@ -26,8 +26,8 @@ class OtherGrid(UnreadableImage):
 
 
 def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
-    """A scan on the image's grid: its voxels as a view with axes turned and flipped as the image's are, and the image's
-    affine.
+    """Bring a scan onto the image's grid: its voxels as a view with axes turned and flipped as the image's are, and the
+    image's affine.
 
     Both affines decide, to SAME of a voxel at every corner. Where one of the two does not state its geometry, sizes
     decide.
@@ -49,7 +49,9 @@ def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
 
 
 def _stated_affine(scan: Scan) -> np.ndarray | None:
-    """The affine of a scan that states its position, or None; of a NIfTI file of unknown orientation it is made up."""
+    """Return the affine of a scan that states its position, or None; of a NIfTI file of unknown orientation it is made
+    up.
+    """
     if scan.affine is None or scan.source is None:
         return scan.affine
     from nibabel import Nifti1Header
@@ -60,7 +62,7 @@ def _stated_affine(scan: Scan) -> np.ndarray | None:
 
 
 def _differs(scan: Scan, image: Scan) -> bool:
-    """True if the stated geometry of both differs, so that they are two grids."""
+    """Return True if the stated geometry of both differs, so that they are two grids."""
     if scan.affine is None or image.affine is None:
         return image.affine is not None
     return _turn(scan.affine, image.affine, scan.voxels_xyz.shape, image.voxels_xyz.shape) is None

@@ -17,7 +17,7 @@ _ALLOWED = "a mask is one PNG, JPEG or TIFF of a flat image, or one NIfTI or DIC
 
 
 def read(files: Path | Sequence[Path], image: Scan, codes: Codes | None = None) -> LesionMask:
-    """The lesion mask of an image, bool (X, Y, Z) on its grid, and notes on the values and the grid.
+    """Read the lesion mask of an image, bool (X, Y, Z) on its grid, and notes on the values and the grid.
 
     files: one file, or those of a DICOM series; told by content. Values: ``mask_values.lesion``. A volume lies on the
     image's grid in any orientation (``grid.onto``); a picture has the size of the image's only slice. codes: of a data
@@ -43,7 +43,7 @@ def _read(files: list[Path], image: Scan, codes: Codes | None) -> LesionMask:
 
 
 def _picture(file: Path, image: Scan) -> LesionMask:
-    """A picture on the one slice of a flat image, with or without geometry."""
+    """Read a picture on the one slice of a flat image, with or without geometry."""
     slices, *shape_hw = image.shown(image.planes[0]).shape
     if slices != 1:
         raise UnreadableImage("A picture cannot be the mask of a volume; allowed are NIfTI, DICOM-SEG and COCO.")

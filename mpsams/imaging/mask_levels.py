@@ -53,7 +53,7 @@ def planes(channel: Scan) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def levels_of(channel: Scan) -> Levels:
-    """The levels of a channel, plane by plane."""
+    """Return the levels of a channel, plane by plane."""
     kind = channel.voxels_xyz.dtype
     parts = iter([_count_levels(channel)]) if kind.kind in "iu" and kind.itemsize <= 2 else _unique(channel)
     values, counts, low, high, whole = np.zeros(0, np.float32), np.zeros(0, np.int64), np.inf, -np.inf, True
@@ -72,13 +72,13 @@ def levels_of(channel: Scan) -> Levels:
 
 
 def _unique(channel: Scan) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The different values of each plane and their counts."""
+    """Yield the different values of each plane and their counts."""
     for _, plane in planes(channel):
         yield np.unique(plane, return_counts=True)
 
 
 def _count_levels(channel: Scan) -> tuple[np.ndarray, np.ndarray]:
-    """The values of all voxels stored in 8 or 16 bits and their counts, which is faster than to sort them."""
+    """Return the values of all voxels stored in 8 or 16 bits and their counts, which is faster than to sort them."""
     kind = channel.voxels_xyz.dtype
     low, total = np.iinfo(kind).min, np.zeros(2 ** (8 * kind.itemsize), np.int64)
     for z in range(channel.voxels_xyz.shape[2]):
@@ -88,6 +88,6 @@ def _count_levels(channel: Scan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _are_known(values: np.ndarray) -> np.ndarray:
-    """The values, changed in place to 0 where there is none or rounding left less than TINY."""
+    """Return the values, changed in place to 0 where there is none or rounding left less than TINY."""
     values[~(np.abs(values) >= TINY)] = 0
     return values

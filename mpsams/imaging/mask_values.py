@@ -66,7 +66,7 @@ class UnknownCodes(UnreadableImage):
 
 
 def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> LesionMask:
-    """The lesion mask, bool (X, Y, Z) in the voxels' memory order, that the channels of a file stand for.
+    """Return the lesion mask, bool (X, Y, Z) in the voxels' memory order, that the channels of a file stand for.
 
     channels: one Scan each, all of one shape. codes: those of a data set that states its labels; None is the general
     rule:
@@ -107,14 +107,14 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> LesionMask:
 
 
 def is_inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
-    """A note where lesion fills more than half of a mask and three quarters of its slices' borders, but not all; else
-    nothing.
+    """Return a note where lesion fills more than half of a mask and three quarters of its slices' borders, but not all;
+    else nothing.
     """
     return (_INVERTED,) * (_fills(mask_xyz) and not mask_xyz.all())
 
 
 def _threshold(channel: Scan, levels: Levels) -> tuple[float, tuple[str, ...]]:
-    """The value above which is lesion, and how the values were taken."""
+    """Return the value above which is lesion, and how the values were taken."""
     high = levels.high
     if high <= TINY:
         return TINY, ("No value in the mask is above 0, so nothing is lesion.",) * (levels.low < 0)
@@ -138,7 +138,7 @@ def _threshold(channel: Scan, levels: Levels) -> tuple[float, tuple[str, ...]]:
 
 
 def _labels(levels: Levels) -> tuple[str, ...]:
-    """A note where there are several labels, for it might be that not all of them are lesions."""
+    """Return a note where there are several labels, for it might be that not all of them are lesions."""
     several = int((levels.values > 0).sum())
     count = "many" if levels.many else several
     return (JOINED.format(count),) * (several > 1)
@@ -153,8 +153,8 @@ def _refuse_negative(levels: Levels) -> None:
 
 
 def _has_void(levels: Levels) -> bool:
-    """True if 255 stands for "not labelled": on fewer pixels than small labels; a lesion of 255 is larger than stray
-    pixels.
+    """Return True if 255 stands for "not labelled": on fewer pixels than small labels; a lesion of 255 is larger than
+    stray pixels.
     """
     if levels.many or not levels.whole or levels.high != VOID:
         return False
@@ -196,7 +196,7 @@ def _from_codes(channel: Scan, levels: Levels, codes: Codes) -> LesionMask:
 
 
 def _one_hot(channels: Sequence[Scan]) -> LesionMask:
-    """All but the background, which is the one channel that fills most of the image and of its border."""
+    """Return all but the background, which is the one channel that fills most of the image and of its border."""
     levels = [levels_of(channel) for channel in channels]
     high, low = max(level.high for level in levels), min(level.low for level in levels)
     refusal = UnreadableImage(
@@ -228,8 +228,8 @@ def _one_hot(channels: Sequence[Scan]) -> LesionMask:
 
 
 def _fills(mask_xyz: np.ndarray) -> bool:
-    """True if it is set in more than half of the voxels and on more than three quarters of the edges of
-    the slices Z.
+    """Return True if a mask is set in more than half of the voxels and on more than three quarters of the edges of the
+    slices Z.
     """
     if 2 * np.count_nonzero(mask_xyz) <= mask_xyz.size:
         return False

@@ -17,8 +17,8 @@ _NOTE = "The modality was guessed: {}. State it if this is wrong."
 
 
 def guess(scan: Scan) -> tuple[str, tuple[str, ...]]:
-    """ "ct" or "mri", and a sentence on the guess; none where at least 5% is air, or no value is below -200, as in most
-    MRI.
+    """Return "ct" or "mri", and a sentence on the guess; no sentence where at least 5% is air, or no value is below
+    -200, as in most MRI.
 
     CT is guessed only where values gather around that of air: at least 1% of up to 64³ voxels lie between -1100 and
     -900, and twice as many as between -650 and -350. Differences of MR images, phases and noise are spread out or

@@ -14,7 +14,7 @@ _IMAGE = re.compile(r"_(0000|image|img|t1|t1c|t1ce|t1n|t2|t2w|t2f|flair)$")
 
 
 def stem(name: str) -> str:
-    """A file's name without its ending; names that end otherwise are left as they are."""
+    """Return a file's name without its ending; names that end otherwise are left as they are."""
     return _ENDING.sub("", name)
 
 
@@ -24,7 +24,7 @@ def is_marked(name: str) -> bool:
 
 
 def clean(name: str) -> str:
-    """A name by which the same letters are the same, for macOS writes some as two."""
+    """Return a name in which the same letters are the same characters, for macOS writes some as two."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -48,8 +48,8 @@ class Names:
                     table.setdefault(form, set()).add(key)
 
     def of_image(self, name: str) -> tuple[set[str], int]:
-        """The images that a file name means, with how exactly it does, 0 the best; several where it cannot be told
-        which.
+        """Return the images that a file name means, with how exactly it does, 0 the best; several where it cannot be
+        told which.
         """
         name = clean(name)
         looked = [(table, form) for table, form in zip(self._whole, (name, name.casefold()), strict=True)]
@@ -59,8 +59,8 @@ class Names:
         )
 
     def of_mask(self, folders: tuple[str, ...], name: str) -> set[str]:
-        """The images that a mask's file name may mean: its own stem, that without a mark, or its folder where it is
-        called mask.
+        """Return the images that a mask's file name may mean: its own stem, that without a mark, or its folder where it
+        is called mask.
         """
         own = stem(name)
         found = self.of_image(own)[0] | self.of_image(_MARK.sub("", own))[0]

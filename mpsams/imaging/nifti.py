@@ -46,7 +46,7 @@ class NiftiGrid(NamedTuple):
 
 
 def grid(path: Path) -> NiftiGrid:
-    """The grid of a NIfTI file, its voxels unread. UnreadableImage as ``read``."""
+    """Read the grid of a NIfTI file, without its voxels. UnreadableImage as ``read``."""
     try:
         with open(path, "rb") as file:
             header = parse(_stream(file).read(540))
@@ -57,7 +57,9 @@ def grid(path: Path) -> NiftiGrid:
 
 
 def is_half(path: Path) -> bool:
-    """True if a file that begins as NIfTI is the header (.hdr) of a pair, the voxels lying in another file (.img)."""
+    """Return True if a file that begins as NIfTI is the header (.hdr) of a pair, the voxels lying in another file
+    (.img).
+    """
     try:
         with open(path, "rb") as file:
             return magic(parse(_stream(file).read(540)))[:2] != b"n+"
@@ -66,7 +68,7 @@ def is_half(path: Path) -> bool:
 
 
 def read(path: Path, modality: str | None = None, choice: int = 0, image: Path | None = None) -> Scan:
-    """A NIfTI file, plain or gzipped, as a Scan whose voxels are memory-mapped and need the file no longer.
+    """Read a NIfTI file, plain or gzipped, as a Scan whose voxels are memory-mapped and need the file no longer.
 
     choice: which volume of a 4-D file. RGB becomes ITU-R 601 luminance, 0 to 255. modality: None guesses it
     (``modality_guess``). The affine is in millimetres whatever the file's unit, None if it makes no sense
@@ -82,15 +84,13 @@ def read(path: Path, modality: str | None = None, choice: int = 0, image: Path |
 
 
 def volumes(path: Path) -> list[Scan]:
-    """All volumes of a NIfTI file, as ``read`` gives them for the modality "mri", decompressed once and mapped
-    together.
-    """
+    """Read all volumes of a NIfTI file, as ``read`` for the modality "mri", decompressed once and mapped together."""
     header, voxels_cxyzv = _map_voxels(path, None)
     return [_scan(header, voxels_cxyzv, number, "mri") for number in range(voxels_cxyzv.shape[-1])]
 
 
 def _map_voxels(path: Path, image: Path | None) -> tuple[Any, np.ndarray]:
-    """The header, and the voxels (C, X, Y, Z, V) mapped from a copy without a name."""
+    """Return the header, and the voxels (C, X, Y, Z, V) mapped from a copy without a name."""
     with tempfile.TemporaryFile() as store:
         header, layout = _copy_voxels(path, store) if image is None else _copy_pair(path, image, store)
         return header, np.asarray(np.memmap(store, layout.dtype, "r", shape=layout.shape, order="F"))
@@ -142,7 +142,7 @@ def write_mask(scan: Scan, mask_xyz: np.ndarray) -> bytes:
 
 
 def _stream(file: BinaryIO) -> BinaryIO:
-    """The file from its beginning, decompressed if need be."""
+    """Return the file from its beginning, decompressed if need be."""
     packed = file.read(2) == GZIP
     file.seek(0)
     return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
@@ -194,7 +194,7 @@ def _copy(stream: BinaryIO, layout: Layout, store: BinaryIO) -> Layout:
 
 
 def _without_value(scan: Scan) -> tuple[str, ...]:
-    """A sentence on voxels that hold no number; none where all do."""
+    """Return a sentence on voxels that hold no number; none where all do."""
     if scan.voxels_xyz.dtype.kind != "f":
         return ()
     count = sum(int(scan.missing(scan.voxels_xyz[:, :, z]).sum()) for z in range(scan.voxels_xyz.shape[2]))
@@ -202,7 +202,7 @@ def _without_value(scan: Scan) -> tuple[str, ...]:
 
 
 def _share(count: int, size: int) -> str:
-    """A share in per cent, in words where it is all or next to none."""
+    """Return a share in per cent, in words where it is all or next to none."""
     return "All" if count == size else f"{count / size:.0%}" if count >= 0.01 * size else "Less than 1%"
 
 

@@ -78,8 +78,8 @@ class Layout(NamedTuple):
 
 
 def parse(head: bytes):
-    """A file's first 540 bytes as nibabel's header, text and all, and nothing mended; EOFError where there
-    are too few.
+    """Parse a file's first 540 bytes as nibabel's header, text and all, and nothing mended; EOFError where there are
+    too few.
     """
     from nibabel import Nifti1Header, Nifti2Header
     from nibabel.spatialimages import HeaderDataError
@@ -102,12 +102,16 @@ def parse(head: bytes):
 
 
 def magic(header) -> bytes:
-    """b"n+1" or b"n+2" of a file that holds its voxels, b"ni1" or b"ni2" of one half of a pair, b"" of Analyze."""
+    """Return b"n+1" or b"n+2" of a file that holds its voxels, b"ni1" or b"ni2" of one half of a pair, b"" of
+    Analyze.
+    """
     return header["magic"].item()[:3]
 
 
 def repair_affine(header):
-    """A copy as nibabel mends it on loading: voxel sizes positive, unknown codes 0. HeaderDataError if beyond that."""
+    """Return a copy as nibabel mends it on loading: voxel sizes positive, unknown codes 0. HeaderDataError if beyond
+    that.
+    """
     copied = header.copy()
     if magic(header) == b"":
         copied["magic"] = b"ni1"
@@ -116,7 +120,7 @@ def repair_affine(header):
 
 
 def layout_of(header) -> Layout:
-    """The layout that a header states. UnreadableImage if we do not allow it."""
+    """Return the layout that a header states. UnreadableImage if we do not allow it."""
     count, *dim = (int(n) for n in header["dim"])
     dim = dim[: max(0, count)]
     if not 1 <= count <= 7 or min(dim) < 1:
@@ -152,7 +156,7 @@ def scaling(header) -> tuple[float, float]:
 
 
 def affine_of(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The (4, 4) affine to RAS millimetres, None if it makes no sense, and what the user should know about it.
+    """Return the (4, 4) affine to RAS millimetres, None if it makes no sense, and what the user should know about it.
 
     As in nibabel and ITK the sform comes before the qform, but one that makes no sense is passed over. Where neither is
     stated the affine is the one that nibabel makes up from the voxel size.
@@ -184,7 +188,7 @@ def affine_of(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
 
 
 def _of_analyze(header):
-    """The header of an Analyze 7.5 file, whose fields other than these lie elsewhere than NIfTI's."""
+    """Return the header of an Analyze 7.5 file, whose fields other than these lie elsewhere than NIfTI's."""
     analyze = type(header)(endianness=header.endianness, check=False)
     for name in _ANALYZE_FIELDS:
         analyze[name] = header[name]
@@ -193,7 +197,7 @@ def _of_analyze(header):
 
 
 def _usable(matrix_of, factor: float) -> np.ndarray | None:
-    """The matrix that nibabel reads, in millimetres, or None where there is none or it makes no sense."""
+    """Return the matrix that nibabel reads, in millimetres, or None where there is none or it makes no sense."""
     with np.errstate(all="ignore"):
         try:
             affine = matrix_of().astype(np.float64)
@@ -204,7 +208,7 @@ def _usable(matrix_of, factor: float) -> np.ndarray | None:
 
 
 def _disagreement(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, ...]) -> list[str]:
-    """A sentence where the corners of the volume lie elsewhere by sform and by qform; none where they do not."""
+    """Return a sentence where the corners of the volume lie elsewhere by sform and by qform; none where they do not."""
     sides = np.array([*shape[:3], 1, 1][:3])
     corners = np.array([(x, y, z, 1) for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*(sides - 1), 1]
     moved = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
@@ -220,7 +224,7 @@ def _disagreement(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, ...]) 
 
 
 def _sizes(header) -> list[str]:
-    """A sentence for each voxel size along an axis of the volume that is 0 or negative and was mended."""
+    """Return a sentence for each voxel size along an axis of the volume that is 0 or negative and was mended."""
     axes = [
         (name, float(header["pixdim"][k]))
         for k, name in ((1, "X"), (2, "Y"), (3, "Z"))

@@ -62,8 +62,8 @@ def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
 
 
 def _halves(files: list[Path], unknown: list[Path]) -> dict[Path, Path]:
-    """The files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else the only
-    one.
+    """Return the files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else
+    the only one.
     """
     headers = [file for file in files if kind(file) == "nifti" and nifti.is_half(file)]
     found = {header: file for header in headers for file in unknown if file.stem == header.stem}
@@ -94,7 +94,7 @@ def _open(file: Path, modality: str | None, choice: int, image: Path | None = No
 
 
 def kind(file: Path) -> str:
-    """ "dicom", "raster", "nifti", "zip", "empty" or "unknown", by the first bytes."""
+    """Return "dicom", "raster", "nifti", "zip", "empty" or "unknown", by the first bytes."""
     with file.open("rb") as stream:
         head = stream.read(1024)
     if head[128:132] == b"DICM":
@@ -109,7 +109,9 @@ def kind(file: Path) -> str:
 
 
 def _begins_with_element(head: bytes) -> bool:
-    """True if this is DICOM without its preamble: little-endian group 2 or 8, then a type or a small even length."""
+    """Return True if this is DICOM without its preamble: little-endian group 2 or 8, then a type or a small even
+    length.
+    """
     if len(head) < 8:
         return False
     group, element, length = struct.unpack("<HHI", head[:8])
@@ -118,7 +120,7 @@ def _begins_with_element(head: bytes) -> bool:
 
 
 def _nothing_to_open(kinds: list[str]) -> str:
-    """A sentence on why there is nothing to open."""
+    """Return a sentence on why there is nothing to open."""
     if set(kinds) == {"empty"}:
         return f"The file is empty; {_OPENS}."
     if "zip" in kinds:

@@ -77,7 +77,7 @@ def jpeg(data: bytes) -> Picture:
 
 
 def tiff(data: bytes) -> Picture:
-    """The first directory, reduced and without a successor, is appended, and the header made to point at it."""
+    """Append the first directory, reduced and without a successor, and make the header point at it."""
     fields, following, header, number, entry, pointer = _directory(data)
     kept = {tag: fields[tag] for tag in sorted(_TIFF_TAGS & fields.keys())}
     for kind, count, *words in kept.values():
@@ -106,7 +106,9 @@ def _exif_orientation(exif: bytes) -> int:
 
 
 def _directory(tiff: bytes) -> tuple:
-    """{tag: [type, count, value or offset as 16-bit words]}, where the next directory is, and the file's layout."""
+    """Return {tag: [type, count, value or offset as 16-bit words]}, the position of the next directory, and the file's
+    layout.
+    """
     order = "<" if tiff[:2] == b"II" else ">"
     big = struct.unpack_from(f"{order}H", tiff, 2) == (43,)
     header, *layout = (8, "Q", "HHQHHHH", "Q") if big else (4, "H", "HHIHH", "I")

@@ -42,7 +42,7 @@ class _Decoded(NamedTuple):
 
 
 def kind(data: bytes) -> str | None:
-    """The format by the first bytes: "PNG", "JPEG" or "TIFF", or None for any other."""
+    """Return the format by the first bytes: "PNG", "JPEG" or "TIFF", or None for any other."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -51,13 +51,13 @@ def kind(data: bytes) -> str | None:
 
 
 def read(data: bytes, modality: str) -> Scan:
-    """The first picture of a PNG, JPEG or TIFF as a flat Scan of that modality; see ``grey``."""
+    """Read the first picture of a PNG, JPEG or TIFF as a flat Scan of that modality; see ``grey``."""
     grey_hw, origin = grey(data)
     return Scan(grey_hw.T[:, :, None], modality, origin)
 
 
 def grey(data: bytes) -> tuple[np.ndarray, str]:
-    """The first picture of a PNG, JPEG or TIFF, told by content, as float32 (H, W) in [0, 1], and words for it.
+    """Decode the first picture of a PNG, JPEG or TIFF, told by content, as float32 (H, W) in [0, 1], and describe it.
 
     Colour becomes ITU-R 601 luminance as in Pillow's "L", transparent becomes black, EXIF orientation is
     applied, MinIsWhite is inverted. What is 1.0:
@@ -83,13 +83,12 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
 
 
 def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
-    """The lesion of ``mask_of``, bool (H, W)."""
+    """Read the lesion of ``mask_of``, bool (H, W)."""
     return mask_of(data, shape_hw).lesion
 
 
 def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
-    """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads, with notes; see
-    ``mask_values.lesion``.
+    """Read a truth mask, bool (H, W), True = lesion, as `grey` reads files, with notes; see ``mask_values.lesion``.
 
     Colours: see ``mask_colours``; the numbers of a palette's colours may be labels. What is transparent is background;
     of a picture that is black wherever it is not transparent, what is not transparent is lesion.
@@ -122,7 +121,9 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
 
 
 def write_mask(mask_hw: np.ndarray) -> bytes:
-    """An (H, W) mask as 8-bit grey PNG without geometry: bool with lesion 255, else 0; a label map, uint8, as it is."""
+    """Write an (H, W) mask as 8-bit grey PNG without geometry: bool with lesion 255, else 0; uint8 labels as
+    they are.
+    """
     if mask_hw.dtype not in (bool, np.uint8) or mask_hw.ndim != 2:
         raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool or uint8, (H, W)")
     png = io.BytesIO()
@@ -131,7 +132,7 @@ def write_mask(mask_hw: np.ndarray) -> bytes:
 
 
 def _decode(data: bytes, channels: Callable[[Image.Image, int], Any]) -> tuple[_Decoded, Any]:
-    """The first picture in a file, and what ``channels(image, TIFF's sample format)`` makes of it.
+    """Decode the first picture in a file; return it and what ``channels(image, TIFF's sample format)`` makes of it.
 
     Raises UnreadableImage, and nothing else, whatever the bytes.
     """
@@ -213,19 +214,19 @@ def _samples(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.nda
 
 
 def _white(grey_hw: np.ndarray) -> np.ndarray:
-    """The sample that is white, in its own type: all of the bits that are used, or the highest of any other type."""
+    """Return the sample that is white, in its own type: all of the bits in use, or the highest of any other type."""
     if grey_hw.dtype.kind == "u" and grey_hw.dtype.itemsize <= 2:
         return grey_hw.dtype.type(255 if grey_hw.dtype.itemsize == 1 else 2 ** _bits(grey_hw) - 1)
     return grey_hw.max()
 
 
 def _bits(grey_hw: np.ndarray) -> int:
-    """The fewest of 8, 10, 12, 14 and 16 bits that hold the highest sample."""
+    """Return the fewest of 8, 10, 12, 14 and 16 bits that hold the highest sample."""
     return next(bits for bits in (8, 10, 12, 14, 16) if grey_hw.max() < 2**bits)
 
 
 def _to_unit(grey_hw: np.ndarray) -> tuple[np.ndarray, str]:
-    """float32 (H, W) in [0, 1] by the rule in `grey`, and words for the user where there is a choice in it."""
+    """Scale samples to [0, 1], float32 (H, W), by the rule in `grey`, with a note where there is a choice in it."""
     low, high = float(grey_hw.min()), float(grey_hw.max())
     if grey_hw.dtype.kind == "u" and grey_hw.dtype.itemsize <= 2:
         bits = 8 if grey_hw.dtype.itemsize == 1 else _bits(grey_hw)

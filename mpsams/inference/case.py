@@ -103,7 +103,7 @@ class Case:
         return self.item or (f"{self.upload.digest}.{self.upload.choice}" if self.upload else "")
 
     def is_same_image(self, other: Case) -> bool:
-        """True if both are of one image, however they show it."""
+        """Return True if both are of one image, however they show it."""
         if self.scan.voxels_xyz is other.scan.voxels_xyz:
             return True
         return self.content == other.content != "" and self.scan.voxels_xyz.shape == other.scan.voxels_xyz.shape
@@ -192,7 +192,7 @@ class Case:
         )
 
     def outline(self, size_hw: tuple[float, float], part: bool = False) -> str:
-        """The border of the true lesion as an SVG layer over a picture of size_hw; empty when unknown.
+        """Return the border of the true lesion as an SVG layer over a picture of size_hw; empty when unknown.
 
         part: over the part that networks look at instead of the whole slice.
         """
@@ -215,15 +215,15 @@ def _border_of(truth_hw: np.ndarray | None) -> tuple[str, str, tuple[int, int]]:
 
 
 def network_span(scan: Scan) -> Span:
-    """The values of a scan that networks see as 0 and 1."""
+    """Return the values of a scan that networks see as 0 and 1."""
     return transforms.scan_window(scan.values(), scan.modality)
 
 
 def build_case(
     title: str, scan: Scan, truth_xyz: np.ndarray | None, position: tuple[str, int], span: Span, options: dict
 ) -> Case:
-    """A case whose slice is read and clustered, and shown with the values that networks see. position: plane and index
-    of the slice.
+    """Build a case whose slice is read and clustered, and shown with the values that networks see. position: plane and
+    index of the slice.
     """
     plane, index = position
     values_hw = scan.slice(index, plane)
@@ -237,7 +237,9 @@ def build_case(
 
 
 def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
-    """Another slice of the same scan; an index beyond the last becomes the last, a new plane opens in its middle."""
+    """Return the case at another slice of the scan; an index beyond the last becomes the last, a new plane opens in its
+    middle.
+    """
     if plane not in case.scan.planes:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1
@@ -258,7 +260,7 @@ def set_modality(case: Case, modality: str, options: dict) -> Case:
 
 
 def _with_origin(drawn: Case, case: Case) -> Case:
-    """A case with what another case of the same image says of where it and its truth came from."""
+    """Return a case with the origin, and that of its truth, of another case of the same image."""
     return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes, truth_map=case.truth_map)
 
 
@@ -290,14 +292,14 @@ def set_truth(case: Case, file: Path | None) -> Case:
 
 
 def _truth(scan: Scan, file: Path) -> LesionMask:
-    """A mask in any of the formats in which masks leave, and in those of ``mask_files``."""
+    """Read a mask in any of the formats in which masks leave, and in those of ``mask_files``."""
     if annotation_seg.is_segmentation(file):
         return LesionMask(annotation_seg.read(file, {"": scan}, annotation_seg.allowance())[1])
     return mask_files.read(file, scan)
 
 
 def measure_agreement(case: Case) -> Case:
-    """The case with the agreement of its clusters and its truth."""
+    """Return the case with the agreement of its clusters and its truth."""
     truth_11ss = case.truth_11ss
     found = None if truth_11ss is None else inference.agreement(case.study, truth_11ss)
     return replace(case, agreement=found)

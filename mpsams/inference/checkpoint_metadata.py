@@ -9,7 +9,7 @@ from mpsams.inference import Network
 
 
 def verify(path: str | Path) -> dict:
-    """The metadata of a checkpoint that can be used: they say what is needed of it, and its network is whole.
+    """Return the metadata of a checkpoint that can be used: they say what is needed of it, and its network is whole.
 
     Every number in the file is read. ValueError as ``checkpoint.load`` and ``checkpoint.unet``, or names the entry of
     the metadata that is wrong.
@@ -23,7 +23,7 @@ def verify(path: str | Path) -> dict:
 
 
 def _fault(about: dict) -> str:
-    """The first entry of a network's metadata that is missing or of a wrong type; "" when all can be used."""
+    """Return the first entry of a network's metadata that is missing or of a wrong type; "" when all can be used."""
     if not isinstance(about.get("model"), dict):
         return "model"
     for name in ("data", "config"):
@@ -39,7 +39,7 @@ def _fault(about: dict) -> str:
 
 
 def has_whole_network(metadata: dict) -> bool:
-    """True if a checkpoint's network can be used as it is: no pretraining that hands on the encoder alone."""
+    """Return True if a checkpoint's network can be used as it is: no pretraining that hands on the encoder alone."""
     return metadata.get("kind") != "pretrain" or "decoder" in metadata.get("transfers", ())
 
 

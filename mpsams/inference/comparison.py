@@ -73,7 +73,7 @@ class SlicePredictions:
         return [name for name in self.probabilities if not is_assistant(name)] or list(self.probabilities)
 
     def map(self, name: str) -> str:
-        """A network's probabilities as a heat map, a PNG as data URI."""
+        """Return a network's probabilities as a heat map, a PNG as data URI."""
         if name not in self.maps:
             self.maps[name] = shared.picture("chance", self.probabilities[name], images.heat_uri)
         return self.maps[name]
@@ -132,7 +132,7 @@ def needed_results(
 
 
 def same_slice(one: Case, other: Case) -> bool:
-    """True if networks see the same in both."""
+    """Return True if networks see the same slice in both cases."""
     return one.scan is other.scan and (one.plane, one.index, one.span, one.box) == (
         other.plane,
         other.index,
@@ -163,7 +163,7 @@ class Thresholds:
 
 
 def image_key(case: Case) -> str:
-    """A text that changes with the image and its modality, but not with the slice or what is displayed of it."""
+    """Return a text that changes with the image and its modality, but not with the slice or what is displayed of it."""
     return f"{case.title} {case.modality} {case.content or id(case.scan.voxels_xyz)}"
 
 
@@ -179,7 +179,7 @@ class SliceComparison:
     own: Mapping[str, float] = field(default_factory=dict)
 
     def threshold_of(self, name: str) -> float:
-        """The probability from which a network's pixel is lesion."""
+        """Return the probability from which a network's pixel is lesion."""
         return self.own.get(name, self.threshold)
 
     @property
@@ -242,6 +242,6 @@ class SliceComparison:
 
 
 def disagreement(votes_hw: np.ndarray, count: int) -> np.ndarray:
-    """4 p (1 - p) for p = votes / count, float32 (H, W): 0 where all agree, 1 where half say lesion."""
+    """Return 4 p (1 - p) for p = votes / count, float32 (H, W): 0 where all agree, 1 where half say lesion."""
     share_hw = votes_hw.astype(np.float32) / max(count, 1)
     return 4 * share_hw * (1 - share_hw)

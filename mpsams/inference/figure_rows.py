@@ -51,7 +51,7 @@ class FigureRow:
 
 
 def make_row(compared: SliceComparison) -> FigureRow:
-    """The slice of a comparison, with every network that was asked, at most ``KEPT`` pixels long."""
+    """Return the slice of a comparison, with every network that was asked, at most ``KEPT`` pixels long."""
     case = compared.case
     shrink = min(1.0, KEPT / max(case.size_hw))
     height, width = (max(1, round(side * shrink)) for side in case.size_hw)
@@ -80,7 +80,9 @@ def make_row(compared: SliceComparison) -> FigureRow:
 
 
 def draw(rows: Sequence[FigureRow], crop: str, form: str) -> bytes:
-    """The rows as a file. crop: one of ``CROPS``; form: one of ``FORMS``. ValueError for others, or without a row."""
+    """Draw the rows as a file. crop: one of ``CROPS``; form: one of ``FORMS``. ValueError for others, or
+    without a row.
+    """
     if crop not in CROPS or form not in FORMS:
         raise ValueError(f"crop {crop!r} and form {form!r}; allowed are {', '.join(CROPS)} and {', '.join(FORMS)}")
     if not rows:
@@ -93,8 +95,8 @@ def draw(rows: Sequence[FigureRow], crop: str, form: str) -> bytes:
 
 
 def columns(rows: Sequence[FigureRow]) -> list[str]:
-    """The titles of the figure's columns in the paper's order: networks of one method share a column, whatever data set
-    they learnt from.
+    """Return the titles of the figure's columns in the paper's order; networks of one method share a column, also those
+    of different data sets.
     """
     within = {name: title for row in rows for name, title in titles_of(row.masks).items()}
     places = {method: place for place, method in enumerate(tables.METHODS)}
@@ -105,8 +107,8 @@ def columns(rows: Sequence[FigureRow]) -> list[str]:
 
 
 def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
-    """The sentences below a figure: the thresholds, the mean DSC of each column over the images that have a truth, and
-    the crop.
+    """Return the sentences below a figure: the thresholds, the mean DSC of each column over the images that have a
+    truth, and the crop.
     """
     names = [{title: name for name, title in titles_of(row.masks).items()} for row in rows]
     pairs = {
@@ -136,7 +138,7 @@ def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
 
 
 def table(rows: Sequence[FigureRow]) -> str:
-    """The numbers of every image and network as CSV, a line each; what is unknown or undefined is empty."""
+    """Return the numbers of every image and network as CSV, a line each; what is unknown or undefined is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEAD)
@@ -149,7 +151,7 @@ def table(rows: Sequence[FigureRow]) -> str:
 
 
 def _cut(row: FigureRow, title: str, crop: str) -> plots.Row:
-    """A row of the figure with its networks by title, cropped and no larger than paper can show."""
+    """Return a row of the figure with its networks by title, cropped and no larger than paper can show."""
     box = row.frame if crop == "body" else _lesion_box(row) if crop == "lesion" else None
     image_hw = row.image_hw if box is None else transforms.crop(row.image_hw, box)
     shrink = min(1.0, LONGEST / max(image_hw.shape))
@@ -168,7 +170,7 @@ def _cut(row: FigureRow, title: str, crop: str) -> plots.Row:
 
 
 def _lesion_box(row: FigureRow) -> Box | None:
-    """A box with a margin around the truth, without one around all that is outlined; None for nothing."""
+    """Return a box with a margin around the truth, or without one around all that is outlined; None for nothing."""
     has_truth = row.truth_hw is not None and row.truth_hw.any()
     mask_hw = row.truth_hw if has_truth else np.any([*row.masks.values()], axis=0)
     ys, xs = np.nonzero(mask_hw)  # type: ignore[arg-type]

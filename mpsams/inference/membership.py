@@ -25,7 +25,7 @@ MEANING = {
 
 
 def read_tables(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """The tables of a folder: data set -> hash of an image -> its cases, several where there are copies.
+    """Read the tables of a folder: data set -> hash of an image -> its cases, several where there are copies.
 
     ValueError for a file that is none.
     """
@@ -37,7 +37,7 @@ def read_tables(folder: Path) -> dict[str, dict[str, list[str]]]:
 
 @functools.lru_cache(16)
 def _read_table(path: Path, modified_ns: int, size: int) -> dict:
-    """A table's file, read once for each version of it."""
+    """Read a table's file, once for each version of it."""
     table = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(table, dict) or not isinstance(table.get("images"), dict):
         raise ValueError(f"{path.name} holds no table of images; expected one that python -m train.image_hashes writes")
@@ -45,12 +45,12 @@ def _read_table(path: Path, modified_ns: int, size: int) -> dict:
 
 
 def find_cases(tables: Mapping[str, Mapping[str, list[str]]], content: str) -> dict[str, list[str]]:
-    """The cases that an image is: data set -> cases. content: ``Scan.content_sha256``."""
+    """Return the cases that an image is: data set -> cases. content: ``Scan.content_sha256``."""
     return {dataset: images[content] for dataset, images in tables.items() if content in images}
 
 
 def part_of(about: Mapping, cases: Mapping[str, list[str]]) -> str:
-    """The part that an image was in when a network was trained: a key of ``MEANING``.
+    """Return the part that an image was in when a network was trained: a key of ``MEANING``.
 
     The network it was begun from counts.
 

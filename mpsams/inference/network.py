@@ -81,7 +81,7 @@ def open_network(path: str | Path, precise: str = "auto") -> Network:
 
 
 def build_network(found: Checkpoint, precise: str = "auto") -> Network:
-    """The network of a loaded checkpoint, as ``open_network`` returns it."""
+    """Return the network of a loaded checkpoint, as ``open_network`` returns it."""
     unet = fold_batchnorm(checkpoint.unet(found)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     agrees = found.metadata.get("kind") == "pretrain" or found.metadata.get("bfloat16_dsc", 0.0) >= ENOUGH_AGREEMENT
     unet.compute_in(precision.choose("float32" if precise == "auto" and not agrees else precise))
@@ -89,7 +89,7 @@ def build_network(found: Checkpoint, precise: str = "auto") -> Network:
 
 
 def list_checkpoints(folder: str | Path) -> dict[str, Path]:
-    """The checkpoints of a folder by name ("busi-mps_ams-seg-10"), sorted; empty when there are none."""
+    """Return the checkpoints of a folder by name ("busi-mps_ams-seg-10"), sorted; empty when there are none."""
     paths = sorted(Path(folder).glob("*.safetensors"))
     return {path.name.removesuffix(".safetensors").encode("utf-8", "backslashreplace").decode(): path for path in paths}
 

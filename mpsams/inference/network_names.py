@@ -27,7 +27,7 @@ def parse_name(name: str) -> tuple[str, str, str]:
 
 
 def is_assistant(name: str) -> bool:
-    """True if a network is an assistant, which learnt from all labels."""
+    """Return True if a network is an assistant, which learnt from all labels."""
     return parse_name(name)[1] == ASSIST
 
 

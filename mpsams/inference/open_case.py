@@ -25,7 +25,7 @@ def clustering_options(settings: dict, seed: float | None = 0) -> dict:
 
 
 def open_sample(built_in: BuiltIn, options: dict) -> Case:
-    """A built-in phantom, drawn and clustered."""
+    """Open a built-in phantom, drawn and clustered."""
     sample = built_in.draw()
     origin = f"Synthetic, drawn by this program, {sample.image.shape[1]} × {sample.image.shape[0]} pixels"
     span = transforms.window(sample.image, built_in.modality)
@@ -34,7 +34,7 @@ def open_sample(built_in: BuiltIn, options: dict) -> Case:
 
 
 def open_upload(files: Sequence[Path], modality: str | None, options: Callable[[str], dict], choice: int = 0) -> Case:
-    """Uploaded files, at their middle slice.
+    """Open uploaded files, at their middle slice.
 
     modality: as stated, None for what the files say. options: modality -> ``clustering_options``. UnreadableImage when
     we refuse them, ValueError for an unknown modality or choice.
@@ -45,7 +45,7 @@ def open_upload(files: Sequence[Path], modality: str | None, options: Callable[[
 
 
 def digest(files: Sequence[Path]) -> str:
-    """The sha256 of what is in files, one after another, in hexadecimal; their names do not matter."""
+    """Return the sha256 of what is in files, one after another, in hexadecimal; their names do not matter."""
     found = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:
@@ -54,13 +54,13 @@ def digest(files: Sequence[Path]) -> str:
 
 
 def open_scan(title: str, scan: Scan, options: dict, item: str = "") -> Case:
-    """An open scan, at its middle slice. item: its id in the project of annotations."""
+    """Return the case of an open scan, at its middle slice. item: its id in the project of annotations."""
     span, plane = network_span(scan), scan.planes[0]
     return replace(build_case(title, scan, None, (plane, len(scan.shown(plane)) // 2), span, options), item=item)
 
 
 def open_volume(built_in: BuiltInVolume, options: dict) -> Case:
-    """A built-in volume, written as the file it would come in, opened like an upload, at its largest lesion slice."""
+    """Open a built-in volume, written as the file it would come in, like an upload, at its largest lesion slice."""
     drawn = built_in.draw()
     with tempfile.TemporaryDirectory() as folder:
         scan = imaging.read(built_in.save(drawn, Path(folder)), built_in.modality)

@@ -94,13 +94,13 @@ def segment_prompt(network: Network, image_hw: np.ndarray, prompt: Prompt) -> Pr
 
 
 def check_network(network: Network) -> None:
-    """ValueError unless the network was trained for prompts."""
+    """Raise ValueError unless the network was trained for prompts."""
     if network.metadata.get("kind") != "prompt":
         raise ValueError(f"expected a prompt checkpoint (train.prompt), this is a {network.metadata.get('kind')!r} one")
 
 
 def to_unit(image_hw: np.ndarray) -> np.ndarray:
-    """A grey image as float32 in [0, 1], from uint8 or floats. ValueError for another shape or other values."""
+    """Return a grey image as float32 in [0, 1], from uint8 or floats. ValueError for another shape or other values."""
     if image_hw.ndim != 2 or not image_hw.size:
         raise ValueError(f"the image is {image_hw.shape}; expected grey, (H, W)")
     if image_hw.dtype == np.uint8:
@@ -112,7 +112,7 @@ def to_unit(image_hw: np.ndarray) -> np.ndarray:
 
 
 def check_prompt(prompt: Prompt, shape_hw: tuple[int, int]) -> None:
-    """ValueError unless a prompt fits an image of that shape."""
+    """Raise ValueError unless a prompt fits an image of that shape."""
     if prompt.box is not None and not (min(prompt.box[2:]) >= 1 and overlaps(prompt.box, shape_hw)):
         raise ValueError(
             f"the box {tuple(prompt.box)} must be at least 1 pixel wide and high and overlap the image {shape_hw}"
@@ -134,7 +134,7 @@ def overlaps(box: Box, shape_hw: tuple[int, int]) -> bool:
 
 
 def find_crop(prompt: Prompt, shape_hw: tuple[int, int]) -> Box:
-    """The square part of an image to look at for a prompt; it may reach over the edge.
+    """Return the square part of an image to look at for a prompt; it may reach over the edge.
 
     Its middle is that of box, mask and positive points together, and its side ``MARGIN`` times their longer side;
     with points alone, whose object may be of any size, at least ``FIRST_VIEW`` of the image. ValueError when there is
@@ -158,19 +158,19 @@ def find_crop(prompt: Prompt, shape_hw: tuple[int, int]) -> Box:
 
 
 def extent(mask_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first and one past the last (row, column) of a mask that is not empty."""
+    """Return the first and one past the last (row, column) of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask_hw.any(axis=1)), np.flatnonzero(mask_hw.any(axis=0))
     return np.array([rows[0], columns[0]]), np.array([rows[-1] + 1, columns[-1] + 1])
 
 
 def bounding_box(mask_hw: np.ndarray) -> Box:
-    """The bounding box of a mask that is not empty."""
+    """Return the bounding box of a mask that is not empty."""
     low, high = extent(mask_hw)
     return Box(*(int(value) for value in (*low, *(high - low))))
 
 
 def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
-    """A crop and a prompt as the network sees them: float (5, S, S), in the order of ``CHANNELS``.
+    """Encode a crop and a prompt as the network sees them: float (5, S, S), in the order of ``CHANNELS``.
 
     The image is standardised over the part of the crop that lies in it, and 0 beyond its edge; the other channels are
     0 or 1, the mask is smooth.
@@ -195,7 +195,9 @@ def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
 
 
 def pixels_in_span(start: float, length: float, side: int, size: int) -> Tensor:
-    """True for the pixels along a side of the crop whose middles lie in a span, in pixels of the image: bool (S,)."""
+    """Return True for the pixels along a side of the crop whose middles lie in a span, in pixels of the image: bool
+    (S,).
+    """
     middle_s = (torch.arange(size) + 0.5) * side / size
     return (middle_s >= start) & (middle_s < start + length)
 
@@ -211,7 +213,7 @@ def point_map(points_n2: np.ndarray, crop: Box, size: int) -> Tensor:
 
 @torch.inference_mode()
 def predict(network: Network, x_css: Tensor) -> np.ndarray:
-    """The probability of the object in a crop, averaged with its mirror image: (5, S, S) -> float32 (S, S)."""
+    """Predict the probability of the object in a crop, averaged with its mirror image: (5, S, S) -> float32 (S, S)."""
     both_bcss = torch.stack([x_css, x_css.flip(-1)]).contiguous(memory_format=torch.channels_last)
     logits_bss = network.unet(both_bcss)[:, 0].float()
     if not torch.isfinite(logits_bss).all():
@@ -220,12 +222,12 @@ def predict(network: Network, x_css: Tensor) -> np.ndarray:
 
 
 def paste(probability_ss: np.ndarray, crop: Box, shape_hw: tuple[int, int]) -> np.ndarray:
-    """A crop's probabilities at their place in the image: (S, S) -> float32 (H, W), 0 outside of the crop."""
+    """Put a crop's probabilities at their place in the image: (S, S) -> float32 (H, W), 0 outside of the crop."""
     return transforms.paste(transforms.resize(probability_ss, crop.height, crop.width)[0, 0].numpy(), crop, shape_hw)
 
 
 def keep_marked_parts(mask_hw: np.ndarray, prompt: Prompt) -> np.ndarray:
-    """The connected parts of a mask that hold a positive point; without one, the largest part."""
+    """Keep the connected parts of a mask that hold a positive point; without one, the largest part."""
     labels_hw, count = ndimage.label(mask_hw)
     if count < 2:
         return mask_hw
@@ -235,6 +237,6 @@ def keep_marked_parts(mask_hw: np.ndarray, prompt: Prompt) -> np.ndarray:
 
 
 def expected_dice(probability_hw: np.ndarray, mask_hw: np.ndarray) -> float:
-    """The DSC to expect of a mask if the probabilities are right, in [0, 1]; 0 of an empty mask."""
+    """Return the DSC to expect of a mask if the probabilities are right, in [0, 1]; 0 of an empty mask."""
     total = float(probability_hw.sum(dtype=np.float64)) + int(mask_hw.sum())
     return 2 * float(probability_hw[mask_hw].sum(dtype=np.float64)) / total if mask_hw.any() else 0.0

@@ -29,7 +29,7 @@ class SliceMask:
 def propagate(
     network: Network, unit_of: Callable[[int], np.ndarray], start: SliceMask, indices: Iterable[int]
 ) -> Iterator[SliceMask]:
-    """Masks of the slices ``indices``, one after the other, each from the mask of the one before, beginning with
+    """Yield masks of the slices ``indices``, one after the other, each from the mask of the one before, beginning with
     ``start``.
 
     unit_of: returns a slice, float (H, W) in [0, 1]. Ends before the first slice on which the network is not confident,
@@ -47,6 +47,6 @@ def propagate(
 
 
 def dice(one_hw: np.ndarray, other_hw: np.ndarray) -> float:
-    """DSC of two masks, 1 for two empty ones."""
+    """Return the DSC of two masks, 1 for two empty ones."""
     total = int(one_hw.sum()) + int(other_hw.sum())
     return 2 * int((one_hw & other_hw).sum()) / total if total else 1.0

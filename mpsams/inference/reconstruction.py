@@ -35,8 +35,8 @@ class Reconstruction:
 
 
 def fill(unet: UNet, images_bchw: Tensor, hidden_b1hw: Tensor, patch: int, normalised_target: bool) -> Tensor:
-    """``fill_in`` with its means and deviations in double precision (see ``segmentation.logits``), the network's layers
-    in their own.
+    """Fill in as ``fill_in``, with means and deviations in double precision (see ``segmentation.logits``) and the
+    network's layers in their own.
     """
 
     def own(x_bchw: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def fill(unet: UNet, images_bchw: Tensor, hidden_b1hw: Tensor, patch: int, norma
 
 
 def hide(image_11ss: Tensor, hidden_1l: Tensor, patch: int) -> Tensor:
-    """A grid image with its hidden patches, bool (1, L), at its mean."""
+    """Return a grid image with its hidden patches, bool (1, L), at its mean."""
     return torch.where(patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:]), image_11ss.mean(), image_11ss)
 
 

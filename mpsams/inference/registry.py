@@ -41,7 +41,8 @@ class ModelRegistry:
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
-        """Names of the checkpoints, sorted within their folder; only those that end so ("-pretrain").
+        """Return the names of the checkpoints, sorted within their folder; only those with one ending, such as
+        "-pretrain".
 
         A pretraining of the encoder alone (SimCLR, BYOL, SwAV, MAE, SimMIM) is left out: what stands in its decoder
         was never trained, or thrown away.
@@ -50,14 +51,14 @@ class ModelRegistry:
         return [name for name, about in found.items() if isinstance(about, dict) and has_whole_network(about)]
 
     def unusable_files(self) -> dict[str, str]:
-        """The checkpoint files that cannot be used, with the reason, which names no folder; states of trainings are
-        left out.
+        """Return the checkpoint files that cannot be used, with the reason, which names no folder; states of trainings
+        are left out.
         """
         found = {name: self._read(path) for name, path in self._catalogue().items()}
         return {name: about for name, about in found.items() if isinstance(about, str) and about}
 
     def network(self, name: str) -> Network:
-        """The network of that name. ValueError lists the names there are, or says what is wrong with the file."""
+        """Open the network of that name. ValueError lists the names there are, or says what is wrong with the file."""
         path = self.path(name)
         with self._lock:
             key = (name, _stamp(path)[0])
@@ -79,15 +80,16 @@ class ModelRegistry:
         return found[name]
 
     def metadata(self, name: str) -> dict:
-        """Metadata that training wrote into a checkpoint, without opening its network; empty when the file is not
-        usable.
+        """Return the metadata that training wrote into a checkpoint, without opening its network; empty when the file
+        is not usable.
         """
         path = self._catalogue().get(name)
         about = "" if path is None else self._read(path)
         return about if isinstance(about, dict) else {}
 
     def find(self, ending: str, modality: str) -> str | None:
-        """A checkpoint whose name ends so, one trained on the modality if there is; None when there is none.
+        """Return a checkpoint whose name has an ending, one trained on the modality if there is; None when there is
+        none.
 
         Networks of several channels are passed over: what is opened here has one.
         """
@@ -96,7 +98,7 @@ class ModelRegistry:
         return next(iter(fitting or names), None)
 
     def segmenters(self, modality: str) -> list[str]:
-        """The segmentation networks of one channel that were trained on the modality, sorted.
+        """Return the segmentation networks of one channel that were trained on the modality, sorted.
 
         When there is none, those of one data set of another modality.
         """
@@ -108,17 +110,17 @@ class ModelRegistry:
         return fitting or [name for name in names if training_data(metadata[name]) == training_data(metadata[names[0]])]
 
     def assistant(self, modality: str) -> str | None:
-        """The network to work with that was trained on the modality, "busi-assist"; None where there is none."""
+        """Return the assistant that was trained on the modality, such as "busi-assist"; None where there is none."""
         names = [name for name in self.segmenters(modality) if name.endswith(ASSISTANT)]
         return next((name for name in names if training_data(self.metadata(name))[0] == modality), None)
 
     def prompt_network(self) -> str | None:
-        """The name of the network that segments from boxes and clicks; None where there is none."""
+        """Return the name of the network that segments from boxes and clicks; None where there is none."""
         return next((name for name in self.names() if self.metadata(name).get("kind") == "prompt"), None)
 
     def evaluation(self, name: str) -> dict:
-        """Results that train.evaluate wrote beside a checkpoint; empty if there are none or they are
-        of another file.
+        """Return the results that train.evaluate wrote beside a checkpoint; empty if there are none or they are of
+        another file.
 
         Those of each case and volume are left out, but ``volume_dsc`` is the list of the DSC of each volume.
         """
@@ -135,7 +137,8 @@ class ModelRegistry:
             return {}
 
     def membership(self, name: str, content: str) -> str:
-        """The part of its data set that an image was in when a network was trained: a key of ``membership.MEANING``.
+        """Return the part of its data set that an image was in when a network was trained: a key of
+        ``membership.MEANING``.
 
         content: ``Scan.content_sha256``. A file of hashes that cannot be read counts as none.
         """
@@ -152,12 +155,12 @@ class ModelRegistry:
         return {"patch": PATCH} | clusters.default_options(modality, selector)
 
     def records(self) -> tuple[Path, ...]:
-        """The files of records, sorted; empty without a results folder."""
+        """Return the files of records, sorted; empty without a results folder."""
         return () if self.results is None else tuple(sorted(self.results.glob("*.jsonl"), key=lambda path: path.stem))
 
     def _catalogue(self) -> dict[str, Path]:
-        """The checkpoints of all folders by name; a name that is taken gets the folder's number
-        before it: "2-busi-…".
+        """Return the checkpoints of all folders by name; a name that is taken gets the folder's number before it:
+        "2-busi-…".
         """
         found: dict[str, Path] = {}
         for number, folder in enumerate((self.folder, *self.more), 1):
@@ -166,7 +169,7 @@ class ModelRegistry:
         return found
 
     def _list(self, folder: Path) -> dict[str, Path]:
-        """The checkpoints of one folder, listed anew when a file came or went, and as long as that may have been within
+        """List the checkpoints of one folder, anew when a file came or went, and as long as that may have been within
         the last second.
         """
         changed = _stamp(folder)[0]
@@ -178,7 +181,7 @@ class ModelRegistry:
         return found
 
     def _read(self, path: Path) -> dict | str:
-        """A checkpoint's metadata, or why it cannot be used ("" for the state of a training); read once for each
+        """Read a checkpoint's metadata, or why it cannot be used ("" for the state of a training), once for each
         version of the file.
         """
         key = (path, *_stamp(path))
@@ -194,7 +197,7 @@ class ModelRegistry:
 
 
 def _summarise(measured: dict) -> dict:
-    """Results without those of each case and volume; ``volume_dsc``: the list of the DSC of each volume."""
+    """Return the results without those of each case and volume; ``volume_dsc``: the list of the DSC of each volume."""
     volumes = measured.get("volumes") or {}
     rest = {name: value for name, value in measured.items() if name not in ("cases", "volumes")}
     return rest | ({"volume_dsc": [volume["dsc"] for volume in volumes.values()]} if volumes else {})

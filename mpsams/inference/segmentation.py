@@ -18,7 +18,8 @@ from mpsams.transforms import Box
 
 @torch.inference_mode()
 def logits(network: Network, x_bchw: Tensor) -> Tensor:
-    """Logits of grid images, before calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides must be multiples of 16.
+    """Return the logits of grid images, before calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides must be
+    multiples of 16.
 
     A network that averages flips gives the mean over the image and its mirror image. Standardised in double precision:
     in float32 the deviation of an image with much darkness is off by 1e-4.
@@ -28,14 +29,14 @@ def logits(network: Network, x_bchw: Tensor) -> Tensor:
 
 
 def probabilities(network: Network, x_bchw: Tensor) -> Tensor:
-    """Probability of lesion of grid images, calibrated where the checkpoint states a calibration: (B, C, H, W) in [0,
-    1] -> (B, 1, H, W) in [0, 1].
+    """Return the probability of lesion of grid images, calibrated where the checkpoint states a calibration: (B, C, H,
+    W) in [0, 1] -> (B, 1, H, W) in [0, 1].
     """
     return network.readout.probabilities(logits(network, x_bchw))
 
 
 def grid(network: Network, unit: np.ndarray, box: Box | None = None) -> Tensor:
-    """A unit image as its network sees it: (H, W) or (C, H, W) -> float (1, C, S, S).
+    """Bring a unit image to the form its network sees: (H, W) or (C, H, W) -> float (1, C, S, S).
 
     ValueError when the channels are not the network's.
     """
@@ -46,7 +47,7 @@ def grid(network: Network, unit: np.ndarray, box: Box | None = None) -> Tensor:
 
 
 def grid_probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """Probability of lesion at the network's size: unit image (H, W) -> float32 (S, S) in [0, 1].
+    """Return the probability of lesion at the network's size: unit image (H, W) -> float32 (S, S) in [0, 1].
 
     unit: (C, H, W) for a network of C channels. box: where the network looks, as ``transforms.frame`` says for the
     modality. ValueError when the channels are not the network's.
@@ -72,8 +73,8 @@ def to_image(probability_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | N
 
 
 def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """Probability of lesion per pixel at the image's own size: float32 (H, W); arguments
-    as for ``grid_probability``.
+    """Return the probability of lesion per pixel at the image's own size: float32 (H, W); arguments as for
+    ``grid_probability``.
     """
     return to_image(grid_probability(network, unit, box), unit.shape[-2:], box)
 
@@ -81,8 +82,8 @@ def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> n
 def lesion_mask(
     rule: Rule | None, probability_hw: np.ndarray, threshold: float = 0.5, box: Box | None = None
 ) -> np.ndarray:
-    """Mask of the lesion at the image's own size: bool (H, W), where the probability reaches the threshold and the rule
-    keeps the part.
+    """Return the mask of the lesion at the image's own size: bool (H, W), where the probability reaches the threshold
+    and the rule keeps the part.
 
     Every mask of a network is made here. rule: ``network.readout.rule``. probability_hw: from ``probability`` or
     ``to_image``. box: the part that the network saw; areas count as a share of it.

@@ -131,7 +131,7 @@ def is_known(key: object) -> bool:
 
 
 def grid_probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """``inference.grid_probability``, from the store if it is there."""
+    """Return ``inference.grid_probability``, from the store if it is there."""
     (key,) = probability_keys([network], unit, box)
     return results.get(key, partial(inference.grid_probability, network, unit, box))
 
@@ -143,7 +143,7 @@ def probability_keys(networks: Sequence[Network], unit: np.ndarray, box: Box | N
 
 
 def study(image_11ss: Tensor, **options) -> Study:
-    """``inference.study``, from the store if it is there."""
+    """Return ``inference.study``, from the store if it is there."""
     key = "study", digest(image_11ss), *sorted(options.items())
     return results.get(key, partial(inference.study, image_11ss, **options))
 
@@ -157,7 +157,7 @@ def reconstruction_keys(
 
 
 def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
-    """``uncertainty.information_curve``, from the store if it is there."""
+    """Return ``uncertainty.information_curve``, from the store if it is there."""
     key = "curve", digest(covariance_ll), digest(order_bl)
     return results.get(key, partial(uncertainty.information_curve, covariance_ll, order_bl))
 
@@ -171,5 +171,5 @@ def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str])
 
 
 def _name(network: Network) -> tuple:
-    """A network and the precision in which it computes: a file that is opened once more is another one."""
+    """Return a name for a network and its precision; a file that is opened once more gets another one."""
     return network.sha256, id(network.unet), network.unet.encoder.precision

@@ -11,12 +11,12 @@ from mpsams.inference.case import Case
 
 
 def slice_lesion(case: Case, probability_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
-    """``inference.lesion_mask`` of the slice, bool (H, W). rule: of the network."""
+    """Return ``inference.lesion_mask`` of the slice, bool (H, W). rule: of the network."""
     return inference.lesion_mask(rule, inference.to_image(probability_ss, case.shape_hw, case.box), threshold, case.box)
 
 
 def slice_mask(case: Case, probability_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
-    """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone. rule: of the network."""
+    """Return bool (X, Y, Z) on the scan's grid, with this slice's lesion alone. rule: of the network."""
     mask_xyz = case.scan.empty_mask()
     geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index] = slice_lesion(
         case, probability_ss, threshold, rule

@@ -40,7 +40,7 @@ class VolumePrediction:
         return zlib.crc32(np.ascontiguousarray(self.probability_nss).data)
 
     def mask(self, scan: Scan, threshold: float) -> np.ndarray:
-        """Bool (X, Y, Z) on the scan's grid: ``inference.lesion_mask`` of each slice."""
+        """Return the mask, bool (X, Y, Z) on the scan's grid: ``inference.lesion_mask`` of each slice."""
         mask_xyz = scan.empty_mask()
         for mask_hw, probability_ss, box in zip(
             geometry.radiological_view(mask_xyz, scan.affine), self.probability_nss, self.boxes, strict=True

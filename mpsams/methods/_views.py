@@ -86,7 +86,7 @@ def health(a_bd: Tensor, b_bd: Tensor) -> dict[str, float]:
 
 
 def refuse_collapse(state: dict[str, float], epoch: float) -> None:
-    """FloatingPointError when ``health`` is that of a representation that has collapsed."""
+    """Raise FloatingPointError when ``health`` is that of a representation that has collapsed."""
     if state["spread"] < POINT or state["directions"] < LINE:
         raise FloatingPointError(
             f"the representation has collapsed in epoch {epoch:g}: images differ in {state['directions']:.2f}"

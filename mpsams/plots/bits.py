@@ -51,8 +51,8 @@ Curve = tuple[str, str, str | tuple, Sequence[float], Mapping[str, Sequence[floa
 
 
 def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_SELECTORS[0]) -> Figure:
-    """A column per record, by what its data set is called; rows: bits left undecided by epoch, for the four variants of
-    the method; bits shared by hidden and visible patches by ratio; and the same per hidden patch.
+    """Draw a column per record, by what its data set is called; rows: bits left undecided by epoch, for the four
+    variants of the method; bits shared by hidden and visible patches by ratio; and the same per hidden patch.
 
     Lines are means over images, bands their quartiles. selector: of the lesion clusters in the upper row. The lower
     rows' shade is where adaptive masking goes, from its first epoch to its last. ValueError without a record.
@@ -135,7 +135,7 @@ def draw_shared(record: Mapping, each: bool = False) -> list[Curve]:
 
 
 def _draw(ax: Axes, drawn: Sequence[Curve], named: bool) -> None:
-    """The curves with their bands; ``named`` ones carry their names as labels, which ``_name_all`` writes."""
+    """Draw the curves with their bands; ``named`` ones carry their names as labels, which ``_name_all`` writes."""
     for name, colour, dashes, x, values in drawn:
         ax.fill_between(x, values["low"], values["high"], color=colour, alpha=0.13, linewidth=0)
         ax.plot(x, values["mean"], color=colour, linestyle=dashes, linewidth=1.3, label=name if named else None)
@@ -143,7 +143,7 @@ def _draw(ax: Axes, drawn: Sequence[Curve], named: bool) -> None:
 
 
 def _name_all(figure: Figure, grid: np.ndarray) -> None:
-    """Names beside the ends of the last column's lines, apart from each other; axes begin at 0."""
+    """Write names beside the ends of the last column's lines, apart from each other; axes begin at 0."""
     for row in grid:
         top = 1.05 * max(float(np.max(line.get_ydata())) for ax in row for line in ax.lines)
         row[0].set_ylim(0, top)

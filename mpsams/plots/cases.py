@@ -44,7 +44,7 @@ class Row:
 def comparison(
     rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str, str] = {}, caption: str = ""
 ) -> Figure:
-    """Rows of cases; columns image, truth, each method, and where the methods disagree (with two methods or more).
+    """Draw rows of cases; columns image, truth, each method, and where the methods disagree (with two methods or more).
 
     columns: names of ``Row.masks`` in order; titles: what to write above them. Outlines: truth solid, method dashed;
     the number in a cell is its DSC. The last column is 4p(1 - p), p the share of the methods that call a pixel lesion:
@@ -129,7 +129,7 @@ def _draw_row(row: Row, axes: Sequence[Axes], columns: Sequence[str], known: boo
 def _show(
     ax: Axes, image_hw: np.ndarray, truth_hw: np.ndarray | None = None, predicted_hw: np.ndarray | None = None
 ) -> None:
-    """The image with the outlines that are known."""
+    """Draw the image with the outlines that are known."""
     ax.imshow(image_hw, cmap="gray", vmin=0, vmax=1)
     if truth_hw is not None:
         _outline(ax, truth_hw, TRUTH, "-", 0.8)
@@ -138,7 +138,7 @@ def _show(
 
 
 def _outline(ax: Axes, mask_hw: np.ndarray, colour: str, dashes: str | tuple, width: float) -> None:
-    """A mask's border, also along the image's own, over a thin dark line that sets it off from bright tissue."""
+    """Draw a mask's border, also along the image's own, over a thin dark line that sets it off from bright tissue."""
     from matplotlib.patheffects import Normal, Stroke
 
     mask_hw = np.asarray(mask_hw, bool)
@@ -154,18 +154,18 @@ def _outline(ax: Axes, mask_hw: np.ndarray, colour: str, dashes: str | tuple, wi
 
 
 def _badge(ax: Axes, text: str) -> None:
-    """White on black in the lower left corner."""
+    """Write white on black in the lower left corner."""
     box = {"boxstyle": "square,pad=0.18", "facecolor": BLACK, "edgecolor": "none", "alpha": 0.7}
     ax.text(0.03, 0.03, text, transform=ax.transAxes, ha="left", va="bottom", fontsize=SMALL, color="white", bbox=box)
 
 
 def _nothing(ax: Axes, text: str) -> None:
-    """A cell without picture."""
+    """Leave a cell without picture."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=SMALL, color=GREY)
 
 
 def _beside(figure: Figure, at_xy: tuple[float, float], title: str, inches: float) -> None:
-    """A case's title, upwards, in up to two lines of words; in smaller letters where a line is too long."""
+    """Write a case's title, upwards, in up to two lines of words; in smaller letters where a line is too long."""
     lines = textwrap.wrap(
         title,
         max(10, int(inches / 0.06)),

@@ -83,7 +83,7 @@ def handout(title: str, lines: Sequence[str], panels: Sequence[Panel], source: s
 
 
 def _draw_panel(figure: Figure, panel: Panel, number: int, left: float, top: float) -> None:
-    """A panel with its upper left corner there, in inches from that of the page."""
+    """Draw a panel with its upper left corner at a place, in inches from that of the page."""
     _write(figure, left, top, f"{number}  {panel.title}", 9.5, weight="bold", va="top")
     frame = (left / WIDTH, 1 - (top + 0.22 + PICTURE) / HEIGHT, PICTURE / WIDTH, PICTURE / HEIGHT)
     ax = figure.add_axes(frame)
@@ -160,7 +160,7 @@ def _draw_curve(ax: Axes, panel: Panel) -> None:
 
 
 def _colour(code: str, opacity: float) -> tuple[float, ...]:
-    """A colour "#rrggbb" as four floats in [0, 1]."""
+    """Return a colour "#rrggbb" as four floats in [0, 1]."""
     return (*(int(code[k : k + 2], 16) / 255 for k in (1, 3, 5)), opacity)
 
 

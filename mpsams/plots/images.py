@@ -34,7 +34,7 @@ _RAMP = np.array(
 
 
 def grey(image_hw: np.ndarray) -> np.ndarray:
-    """(H, W) floats in [0, 1] -> uint8 (H, W, 3)."""
+    """Convert (H, W) floats in [0, 1] to uint8 (H, W, 3)."""
     return np.repeat((np.clip(image_hw, 0, 1) * 255).round().astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -50,7 +50,9 @@ def save_sheet(columns: dict[str, Tensor], path: Path, gap: int = 4) -> None:
 
 
 def heat(values_hw: np.ndarray, top: float = 1.0) -> np.ndarray:
-    """(H, W) floats -> uint8 (H, W, 3): black at 0, through purple and orange, pale yellow at ``top`` and above."""
+    """Colour (H, W) floats as uint8 (H, W, 3): black at 0, through purple and orange, pale yellow at ``top``
+    and above.
+    """
     if not top > 0:
         raise ValueError(f"top {top} must be positive")
     at = np.clip(np.asarray(values_hw) / top, 0, 1) * (len(_RAMP) - 1)
@@ -59,19 +61,21 @@ def heat(values_hw: np.ndarray, top: float = 1.0) -> np.ndarray:
 
 
 def heat_uri(values_hw: np.ndarray, top: float = 1.0) -> str:
-    """``heat`` as a data URI of 256 colours, which is drawn sooner and takes less room than one of all colours."""
+    """Return ``heat`` as a data URI of 256 colours, which is drawn sooner and takes less room than one of all
+    colours.
+    """
     picture = Image.fromarray((np.clip(np.asarray(values_hw) / top, 0, 1) * 255).round().astype(np.uint8))
     picture.putpalette(heat(np.arange(256)[None] / 255).tobytes())
     return _uri(picture)
 
 
 def ramp_css() -> str:
-    """The heat map's colours from low to high, as a CSS gradient for a colour bar."""
+    """Return the heat map's colours from low to high, as a CSS gradient for a colour bar."""
     return f"linear-gradient(to right, {', '.join(f'rgb({r} {g} {b})' for r, g, b in _RAMP)})"
 
 
 def png(picture: np.ndarray) -> bytes:
-    """uint8 (H, W) or (H, W, 3) as PNG bytes, written fast rather than small."""
+    """Return uint8 (H, W) or (H, W, 3) as PNG bytes, written fast rather than small."""
     return _png(Image.fromarray(picture))
 
 
@@ -82,7 +86,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def uri(picture: np.ndarray) -> str:
-    """uint8 (H, W) or (H, W, 3) as a data URI, which a page shows without asking the server again."""
+    """Return uint8 (H, W) or (H, W, 3) as a data URI, which a page shows without asking the server again."""
     return _uri(Image.fromarray(picture))
 
 
@@ -91,7 +95,7 @@ def _uri(picture: Image.Image) -> str:
 
 
 def preview(unit_hw: np.ndarray, longest: int = 768) -> np.ndarray:
-    """(H, W) floats in [0, 1] -> uint8 (h, w), shrunk until no side is longer than ``longest``; never enlarged."""
+    """Shrink (H, W) floats in [0, 1] to uint8 (h, w) until no side is longer than ``longest``; never enlarge."""
     picture = Image.fromarray((np.clip(unit_hw, 0, 1) * 255).round().astype(np.uint8))
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return np.asarray(picture)
@@ -130,12 +134,12 @@ def contour_path(mask_hw: np.ndarray) -> str:
 
 
 def grid_path(rows: int, columns: int) -> str:
-    """The inner lines of a grid of cells."""
+    """Return the inner lines of a grid of cells."""
     return "".join(f"M0 {y}h{columns}" for y in range(1, rows)) + "".join(f"M{x} 0v{rows}" for x in range(1, columns))
 
 
 def cells(mask_1l: Tensor, columns: int) -> np.ndarray:
-    """A patch mask (1, L), row-major, as bool (rows, columns) for drawing."""
+    """Return a patch mask (1, L), row-major, as bool (rows, columns) for drawing."""
     return mask_1l[0].reshape(-1, columns).numpy()
 
 
@@ -147,8 +151,8 @@ def _runs(mask_hw: np.ndarray) -> Iterable[tuple[int, int, int]]:
 
 
 def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[float, float], style: str = "") -> str:
-    """A path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class, ``style``
-    more of its CSS.
+    """Return a path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class,
+    ``style`` more of its CSS.
     """
     if not path:
         return ""
@@ -161,13 +165,15 @@ def _styled(css: str) -> str:
 
 
 def raster(source: str, size_hw: tuple[float, float], at_yx: tuple[float, float] = (0, 0)) -> str:
-    """A data URI as SVG, stretched to size_hw, its upper left corner at at_yx."""
+    """Return a data URI as SVG, stretched to size_hw, its upper left corner at at_yx."""
     place = f'x="{at_yx[1]:g}" y="{at_yx[0]:g}" width="{size_hw[1]:g}" height="{size_hw[0]:g}"'
     return f'<image href="{source}" {place} preserveAspectRatio="none"/>'
 
 
 def box_on_image(source: str, box: Box | None, shape_hw: tuple[int, int], size_hw: tuple[float, float]) -> str:
-    """A data URI as SVG over a box of a picture of shape_hw pixels that is drawn at size_hw; None is all of it."""
+    """Return a data URI as SVG over a box of a picture of shape_hw pixels that is drawn at size_hw; None is
+    all of it.
+    """
     if box is None:
         return raster(source, size_hw)
     y, x = size_hw[0] / shape_hw[0], size_hw[1] / shape_hw[1]
@@ -180,18 +186,18 @@ def box_path(top: int, left: int, height: int, width: int) -> str:
 
 
 def hold_image(name: str, source: str, size_hw: tuple[float, float]) -> str:
-    """A data URI as SVG, of size_hw, that other pictures of the page may show by ``shared(name)``."""
+    """Return a data URI as SVG, of size_hw, that other pictures of the page may show by ``shared(name)``."""
     image = f'<image id="{name}" href="{source}" width="1000" height="1000" preserveAspectRatio="none"/>'
     return f'<g transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})">{image}</g>'
 
 
 def alias(name: str, held_name: str) -> str:
-    """Another name under which an image that is ``hold_image`` may be ``shared``; draws nothing."""
+    """Give an image that is ``hold_image`` another name under which it may be ``shared``; draws nothing."""
     return f'<defs><use id="{name}" href="#{held_name}"/></defs>'
 
 
 def use_image(name: str, size_hw: tuple[float, float]) -> str:
-    """An image that the page has ``hold_image`` elsewhere, stretched over a picture of size_hw."""
+    """Return an image that the page has ``hold_image`` elsewhere, stretched over a picture of size_hw."""
     return f'<use href="#{name}" transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})"/>'
 
 
@@ -207,8 +213,8 @@ def svg(description: str, size_hw: tuple[float, float], layers: Sequence[str], e
 
 
 def line(points: Sequence[tuple[float, float]], kind: str, style: str = "") -> str:
-    """A polyline through points (x, y) with y upwards, in a picture 100 high; ``kind`` is its CSS class, ``style`` more
-    of its CSS.
+    """Return a polyline through points (x, y) with y upwards, in a picture 100 high; ``kind`` is its CSS class,
+    ``style`` more of its CSS.
     """
     d = "L".join(f"{x:.2f} {100 - y:.2f}" for x, y in points)
     return f'<path class="{kind}"{_styled(style)} d="M{d}"/>'

@@ -61,7 +61,7 @@ SUFFIXES = ("png", "pdf", "svg")
 
 
 def colour(method: str) -> str:
-    """The colour that stands for a method in every plot, as "#rrggbb"; grey for one of an unknown name."""
+    """Return the colour that stands for a method in every plot, as "#rrggbb"; grey for one of an unknown name."""
     return LOOKS.get(method, OTHER)[0]
 
 
@@ -71,7 +71,7 @@ def outline(method: str) -> tuple[str, str]:
 
 
 def as_bytes(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file: "png" at 300 dpi, "pdf" or "svg" as vectors; the same figure gives the same bytes.
+    """Return a figure as a file: "png" at 300 dpi, "pdf" or "svg" as vectors; the same figure gives the same bytes.
 
     Letters in a PDF stay text, in an embedded TrueType font; in an SVG they are paths.
     """

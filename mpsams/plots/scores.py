@@ -41,7 +41,7 @@ class Measured(Protocol):
 
 
 def curves(rows: Iterable[Mapping], titles: Mapping[str, str] = {}) -> Figure:
-    """Losses of pretrainings, a panel per method (they measure different things), then a panel per recorded fact.
+    """Draw losses of pretrainings, a panel per method (they measure different things), then a panel per recorded fact.
 
     rows: records of pretrainings: method, seed, loss per epoch, and facts, name -> value per epoch. One line per seed.
     """
@@ -72,7 +72,8 @@ def curves(rows: Iterable[Mapping], titles: Mapping[str, str] = {}) -> Figure:
 
 
 def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, measure: str = "DSC") -> Figure:
-    """Means against the share of labels, a line per method, with 95% intervals; the shares stand at equal distances.
+    """Draw means against the share of labels, a line per method, with 95% intervals; the shares stand at equal
+    distances.
 
     cells: of any methods and shares; those without a mean are left out. Methods are moved apart a little so that their
     intervals do not cover each other.
@@ -126,7 +127,7 @@ def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, me
 
 
 def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_title: str) -> Figure:
-    """Per-image DSC of one method against another's, a point per case; above the diagonal the second is better.
+    """Draw per-image DSC of one method against another's, a point per case; above the diagonal the second is better.
 
     x, y: case -> DSC, of the same cases. Cases named as in BUSI, "benign (1)", differ by kind in colour and marker.
     """
@@ -188,7 +189,7 @@ def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_titl
 
 
 def _lines(ax: Axes, drawn: Sequence[tuple[str, Sequence[float]]], every: bool) -> None:
-    """Values per epoch, one line each; with a marker at the end when methods share a panel."""
+    """Draw values per epoch, one line each; with a marker at the end when methods share a panel."""
     for method, values in drawn:
         colour, marker, dashes = LOOKS.get(method, OTHER)
         epochs = np.arange(1, len(values) + 1)

@@ -17,7 +17,7 @@ def ranking(
     marked: str = "",
     mark: str = "",
 ) -> Figure:
-    """A row per selector, a column per data set and measure: means as dots, bootstrap intervals as bars.
+    """Draw a row per selector, a column per data set and measure: means as dots, bootstrap intervals as bars.
 
     records: data set, as it is to be called -> selector -> measure -> [mean, low, high]. names: selectors, from above;
     titles: what to write for them. marked: the one to be told from the others; mark: the one whose mean runs down as a

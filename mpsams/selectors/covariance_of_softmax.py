@@ -18,7 +18,7 @@ def relation(
     temperature: float = 1.0,
     similarity: str = "inner-product",
 ) -> Tensor:
-    """The matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
+    """Return the matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
 
     A softmax over each row of the patches' similarity divided by the temperature, then the covariance of those rows.
     similarity: as in ``similarities``.

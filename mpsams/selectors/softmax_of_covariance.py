@@ -18,7 +18,7 @@ def relation(
     temperature: float = 1.0,
     similarity: str = "inner-product",
 ) -> Tensor:
-    """The matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
+    """Return the matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
 
     Covariance between patches divided by the temperature, then a softmax over each row. similarity: "inner-product" for
     the covariance, "cosine" for the correlation, which is the cosine of centred patches; ValueError for another.

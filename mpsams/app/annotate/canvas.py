@@ -12,7 +12,9 @@ SCRIPTS = ("pixels", "view", "sync", "prompt", "pointer", "definition_sheet", "s
 
 
 def canvas(value: str = "") -> gr.HTML:
-    """The component, with the first ``answer`` as its value. Its event is ``act``; the wish is in the event's data."""
+    """Build the component, with the first ``answer`` as its value. Its event is ``act``; the command is in the event's
+    data.
+    """
     return gr.HTML(
         value, html_template=markup(), js_on_load=read_scripts(*SCRIPTS), apply_default_css=False, elem_id="annotate"
     )

@@ -19,12 +19,12 @@ SCRIPTS = ("definition_sheet", "classes", "initials")
 
 
 def component() -> gr.HTML:
-    """The bar; its event is ``act``, see ``handle``."""
+    """Build the bar; its event is ``act``, see ``handle``."""
     return gr.HTML("", js_on_load=read_scripts(*SCRIPTS), elem_id="annotate-classes")
 
 
 def show(project: Project, current: str, can_edit: bool = True) -> str:
-    """The bar as HTML; "" while the project is empty.
+    """Return the bar as HTML; "" while the project is empty.
 
     current: id of the image on screen, "" for none of the project's. can_edit: the definition.
     """

@@ -134,7 +134,7 @@ SHORTCUTS = {
 
 
 def markup() -> str:
-    """All of it, without an image.
+    """Return the HTML of the canvas with its tools, without an image.
 
     The text must hold no backslash, backtick, dollar or double brace: gradio's templates read those.
     """

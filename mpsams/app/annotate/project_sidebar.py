@@ -64,7 +64,7 @@ class ProjectSidebar:
         return self.session.project
 
     def _project(self, project: Project) -> None:
-        """The parts that need a project, update for the first time when the page is opened."""
+        """Lay out the parts that need a project; they are updated for the first time when the page is opened."""
         self.warning = gr.HTML("")
         self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="initials")
         self.readers = ReadersPanel(self.session, self.user, self.ready)
@@ -135,7 +135,7 @@ class ProjectSidebar:
         )
 
     def update(self, annotation: AnnotationSession | None) -> dict:
-        """The column as the project and the image on screen are now."""
+        """Update the column to the project and the image on screen."""
         shows = {}
         if annotation is not None and annotation.case is not None:
             allowed = export.formats(annotation.case.scan)
@@ -155,7 +155,7 @@ class ProjectSidebar:
         return shows
 
     def update_list(self, annotation: AnnotationSession | None) -> dict:
-        """The list and the log as they are now."""
+        """Update the list and the log."""
         current = "" if annotation is None or annotation.case is None else annotation.case.item
         view = self.session.require_view()
         shown = class_bar.show(view.project, current, can_edit=not view.name)
@@ -313,7 +313,7 @@ class ProjectSidebar:
         )
 
     def _name(self, id: str) -> str:
-        """The file name of an image of the project, "" without one."""
+        """Return the file name of an image of the project, "" without one."""
         return self.project.item(id).name if self.project is not None and id else ""
 
     def _history(self, annotation: AnnotationSession | None) -> str:

@@ -165,7 +165,7 @@ def _row(item: Item, number: int) -> list:
 
 
 def bar(share: float, text: str, label: str) -> str:
-    """A progress bar from 0 to 1 with words in it. label: its name for screen readers."""
+    """Return a progress bar from 0 to 1 with words in it. label: its name for screen readers."""
     return (
         f'<div class="going" role="progressbar" aria-label="{label}" aria-valuenow="{100 * share:.0f}"><i'
         f' style="width:{100 * share:.1f}%"></i><span>{escape(text)}</span></div>'
@@ -173,7 +173,7 @@ def bar(share: float, text: str, label: str) -> str:
 
 
 def done(project: Project) -> str:
-    """The last lines of the log, the newest first."""
+    """Return the last lines of the log, the newest first."""
     rows = project.last_lines(LINES)[::-1]
     items = {item.id: (number, item.name) for number, item in enumerate(project.items(), start=1)}
     places = {id: items[id][1] or f"image {items[id][0]}" for row in rows if (id := row.get("item")) in items}
@@ -182,7 +182,7 @@ def done(project: Project) -> str:
 
 
 def _line(row: dict, places: dict[str, str]) -> str:
-    """A line of the log in words: when, which image, what, by whom, and how much."""
+    """Return a line of the log in words: when, which image, what, by whom, and how much."""
     time, action = str(row.get("time"))[5:16].replace("T", " "), str(row.get("action"))
     changed = (
         f"+{row['pixels_added']} −{row['pixels_removed']} px" if {"pixels_added", "pixels_removed"} <= set(row) else ""

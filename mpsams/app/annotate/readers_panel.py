@@ -43,7 +43,7 @@ class ReadersPanel:
         sent.success(None, js="() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)")
 
     def show(self) -> dict:
-        """The panel when the page is opened; the agreement follows."""
+        """Update the panel when the page is opened; the agreement follows."""
         view = self.session.require_view()
         return {
             self.readers: self._show(),
@@ -114,7 +114,7 @@ class ReadersPanel:
         return view
 
     def _show(self, go: str | None = None) -> str:
-        """The readers as HTML. go: the reader whose page is opened next."""
+        """Return the readers as HTML. go: the reader whose page is opened next."""
         view, views = self.session.require_view(), self.session.require_views()
         others, notes = ([], view.notes) if view.name else views.open_all()
         found = [(one.project.counts(), one) for one in others]
@@ -125,8 +125,8 @@ class ReadersPanel:
         return render("readers", view=view, names=names, notes=notes, go=go, read_only=views.project.read_only)
 
     def _show_agreement(self, view: ReaderView, pair: object = 0, notes: Sequence[str] = ()) -> str:
-        """The agreement of two readers as HTML; the images on which they agree least become the first of the consensus'
-        queue. notes: sentences to be shown with it.
+        """Return the agreement of two readers as HTML; the images on which they agree least become the first of the
+        consensus' queue. notes: sentences to be shown with it.
         """
         pairs = _pairs(view)
         if not pairs:

@@ -62,8 +62,8 @@ class RetrainPanel:
         return [self.panel, self.status, self.structure, self.start, self.cancel, self.use, self.back, self.clock]
 
     def update(self) -> dict:
-        """The section as the project's last run is now; hidden from other readers than the first, on whose masks it
-        learns.
+        """Update the section to the project's last run; it is hidden from other readers than the first, on whose masks
+        it learns.
         """
         if self.session.require_view().name:
             return {self.panel: gr.Accordion(visible=False), self.clock: gr.Timer(active=False)}
@@ -183,7 +183,7 @@ def choose_structure(project: Project, label: int | None) -> structures.Structur
 
 
 def author(typed: str) -> str:
-    """Name of the user for the log: the one signed in with, else the typed one."""
+    """Return the name of the user for the log: the one signed in with, else the typed one."""
     request = LocalContext.request.get(None)
     return (request.username if request is not None else None) or typed
 

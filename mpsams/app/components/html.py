@@ -14,7 +14,7 @@ LESION_FIRST = "lesion first"
 
 
 def figure(picture: str, heading: str, caption: str, kind: str = "") -> str:
-    """An SVG picture under a heading, with a caption that says what is seen. Headings and captions are HTML."""
+    """Return an SVG picture under a heading, with a caption that says what is seen. Headings and captions are HTML."""
     return (
         f'<figure class="film {kind}"><h4>{heading}</h4><div'
         f' class="light">{picture}</div><figcaption>{caption}</figcaption></figure>'
@@ -27,7 +27,7 @@ def row(parts: Iterable[str], kind: str) -> str:
 
 
 def card(name: str, value: str, text: str = "", bars: str = "") -> str:
-    """A number with its name above and a line of explanation below."""
+    """Return a number with its name above and a line of explanation below."""
     return (
         f'<div class="card"><span class="name">{name}</span><span class="value">{value}</span>{bars}<span'
         f' class="explanation">{text}</span></div>'
@@ -44,18 +44,18 @@ def bars(*shares: tuple[str, float, str]) -> str:
 
 
 def note(text: str, kind: str = "info") -> str:
-    """A short paragraph set apart: "info", "warning" (read this first) or "error"."""
+    """Return a short paragraph set apart: "info", "warning" (read this first) or "error"."""
     role = ' role="alert"' if kind == "error" else ""
     return f'<p class="note {kind}"{role}>{text}</p>' if text else ""
 
 
 def notes(sentences: Sequence[str], is_warning: bool = True) -> str:
-    """Sentences set apart, each on a line of its own; they may name what a user typed. "" for none."""
+    """Return sentences set apart, each on a line of its own; they may name what a user typed. "" for none."""
     return note("<br>".join(map(escape, sentences)), "warning" if is_warning else "info")
 
 
 def toast(text: str) -> str:
-    """An error that can be closed; ``data-at`` differs each time, so that the same error is shown again."""
+    """Return an error that can be closed; ``data-at`` differs each time, so that the same error is shown again."""
     close = '<button type="button" data-dismiss aria-label="Close this message">×</button>'
     return (
         f'<div class="note error toast" role="alert" data-at="{time.monotonic_ns()}"><span>{text}</span>{close}</div>'
@@ -63,7 +63,7 @@ def toast(text: str) -> str:
 
 
 def key(*entries: tuple[str, ...]) -> str:
-    """A legend: (CSS class of the swatch, words), or with more of its CSS as a third."""
+    """Return a legend: (CSS class of the swatch, words), or with more of its CSS as a third."""
     spans = (
         f'<span><i class="{kind}" style="{"".join(style)}"></i>{escape(text)}</span>' for kind, text, *style in entries
     )
@@ -71,7 +71,7 @@ def key(*entries: tuple[str, ...]) -> str:
 
 
 def colour_bar(low: str, high: str, mark: str = "") -> str:
-    """The colours of a heat map from low to high. mark: HTML within the bar."""
+    """Return the colours of a heat map from low to high. mark: HTML within the bar."""
     return (
         f'<div class="ramp"><span>{low}</span><i'
         f' style="background:{images.ramp_css()}">{mark}</i><span>{high}</span></div>'
@@ -86,7 +86,7 @@ def line_style(method: str) -> tuple[str, str]:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A small table whose first column names the rows."""
+    """Return a small table whose first column names the rows."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{c}</td>" for c in rest)}</tr>' for first, *rest in rows
@@ -105,8 +105,8 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, names: dict[str, str]) -> str:
-    """A warning when one of the networks, each (modality, target, images), never saw images of this modality, else
-    nothing.
+    """Return a warning when one of the networks, each (modality, target, images), never saw images of this modality,
+    else nothing.
     """
     strange = next((network for network in networks if network[0] != modality), None)
     if strange is None:
@@ -126,7 +126,7 @@ def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, n
 
 
 def assistant(about: dict, measured: dict) -> str:
-    """A note on what an assistant was trained on, and how good it is on the images that were held back.
+    """Return a note on what an assistant was trained on, and how good it is on the images that were held back.
 
     about: its checkpoint's metadata; measured: as of ``ModelRegistry.evaluation``.
     """
@@ -162,8 +162,8 @@ def assistant(about: dict, measured: dict) -> str:
 
 
 def taught_on(seen: tuple[str, str, int], plane: str) -> str:
-    """A note on what a network was taught to outline, and a warning when it sees slices of another plane than it was
-    taught on.
+    """Return a note on what a network was taught to outline, and a warning when it sees slices of another plane than it
+    was taught on.
     """
     _, target, _ = seen
     other = "" if plane == "axial" else f" It was trained on axial slices; this one is {plane}."

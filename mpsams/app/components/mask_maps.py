@@ -96,7 +96,7 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
 
 
 def legend(case: Case) -> str:
-    """The legend of the colours."""
+    """Return the legend of the colours."""
     entries = [
         ("lesion", "lesion cluster"),
         ("hidden lesion-patch", "hidden, lesion cluster"),

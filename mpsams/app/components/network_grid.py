@@ -73,7 +73,7 @@ def verdict(compared: SliceComparison) -> str:
 
 
 def known_images(compared: SliceComparison) -> str:
-    """A sentence on whether the networks have seen this image, by what is recorded of their training."""
+    """Return a sentence on whether the networks have seen this image, by what is recorded of their training."""
     if not compared.scores or compared.predictions.waiting:
         return ""
     found: dict[str, list[str]] = {}
@@ -85,13 +85,13 @@ def known_images(compared: SliceComparison) -> str:
 
 
 def truth_of(compared: SliceComparison) -> np.ndarray:
-    """The truth, bool (H, W), where it is one of the pictures."""
+    """Return the truth, bool (H, W), where it is one of the pictures."""
     assert compared.case.truth_hw is not None
     return compared.case.truth_hw
 
 
 def fits(compared: SliceComparison) -> str:
-    """A sentence on which network is nearest to the truth, if there is one."""
+    """Return a sentence on which network is nearest to the truth, if there is one."""
     titles = compared.predictions.titles
     truth_hw = compared.case.truth_hw
     if truth_hw is None or not compared.scores:
@@ -195,7 +195,7 @@ def name_of(compared: SliceComparison, which: str) -> str:
 
 
 def picture(compared: SliceComparison, which: str, truth: str, longest: int, extra: str = "") -> str:
-    """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ.
+    """Return a cell's picture as SVG: the slice with an outline, or the map of where the networks differ.
 
     extra: more of its attributes.
     """
@@ -210,7 +210,7 @@ def description(compared: SliceComparison, which: str) -> str:
 
 
 def layers(compared: SliceComparison, which: str, truth: str, longest: int) -> tuple[str, str]:
-    """The layers of a cell's picture, as SVG: the image, and what is drawn over it."""
+    """Return the layers of a cell's picture, as SVG: the image, and what is drawn over it."""
     size = compared.case.size_hw
     if which == "truth":
         return images.use_image("case-image", size), truth
@@ -225,7 +225,7 @@ def layers(compared: SliceComparison, which: str, truth: str, longest: int) -> t
 
 
 def large(compared: SliceComparison) -> str:
-    """The chosen picture large, and below it what else belongs to it."""
+    """Return the chosen picture large, and below it what else belongs to it."""
     which, case = compared.predictions.shown, compared.case
     if not which:
         return ""

@@ -62,7 +62,7 @@ def _draw(found: Reconstruction) -> ReconstructionImages:
 
 
 def input_pictures(case: Case, epoch: float, hidden_1l: Tensor) -> str:
-    """The image, and what the networks are given of it; other pictures show the image as #grid-image."""
+    """Return the image, and what the networks are given of it; other pictures show the image as #grid-image."""
     at = inference.mask_at(case.study, epoch)
     whole = images.svg(
         "The image as it is",
@@ -102,5 +102,5 @@ def network_column(case: Case, ending: str, result: ReconstructionImages) -> str
 
 
 def preview(unit_11ss: Tensor) -> str:
-    """A grid image as a data URI."""
+    """Return a grid image as a data URI."""
     return shared.picture("preview", unit_11ss[0, 0].numpy(), lambda x: images.uri(images.preview(x)))

@@ -43,7 +43,7 @@ def find_records(registry: ModelRegistry) -> RecordFiles:
 
 
 def records_version(registry: ModelRegistry) -> str:
-    """A text that changes when a record file does."""
+    """Return a text that changes when a record file does."""
     return ";".join(f"{file.name} {file.stat().st_mtime_ns}" for file in registry.records()) or "none"
 
 
@@ -64,7 +64,7 @@ class Reader:
         return tables.read(find_records(self.registry).plans[plan], plan, per)
 
     def table(self, key: str, choice: Choice) -> tables.Table:
-        """The table that is asked for."""
+        """Return the table that is asked for, as HTML."""
         results = self.results(key, choice.plan, choice.per)
         return tables.table(results, choice.table, choice.recipe, choice.averaging, self.paper)
 
@@ -98,7 +98,7 @@ class Reader:
             return result_report.scatter(self.results(key, choice.plan, choice.per), choice, methods, labels)
 
     def file(self, key: str, choice: Choice, form: str) -> str:
-        """The numbers as text: "csv", "md" or "tex"."""
+        """Return the numbers as text: "csv", "md" or "tex"."""
         if form == "md":
             return f"# {self.table(key, choice).title}\n\n{tables.markdown(self.table(key, choice))}"
         if form == "tex":

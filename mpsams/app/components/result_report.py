@@ -75,7 +75,7 @@ def table(found: Table, measure: str) -> str:
 
 
 def block(lines: Sequence[Line], measure: str, ends: tuple[float, float], paper: bool) -> str:
-    """The lines of one share of labels, the best in bold."""
+    """Return the lines of one share of labels, the best in bold."""
     means = [round(score, 3) for line in lines if (score := line.cells[measure].mean) is not None]
     best = max(means) if len(means) > 1 else None
     rows = []
@@ -113,7 +113,9 @@ def span(cells: Iterable[Cell]) -> tuple[float, float]:
 
 
 def range_of(cell: Cell, ends: tuple[float, float]) -> str:
-    """An interval as a bar with a dot at the mean and a diamond at the paper's number; the numbers stand beside it."""
+    """Return an interval as a bar with a dot at the mean and a diamond at the paper's number; the numbers stand beside
+    it.
+    """
     low, high = ends
 
     def at(value: float) -> float:
@@ -130,7 +132,7 @@ def range_of(cell: Cell, ends: tuple[float, float]) -> str:
 
 
 def key(paper: bool) -> str:
-    """The legend of the marks in the table."""
+    """Return the legend of the marks in the table."""
     return html.key(
         ("mean", "our mean"),
         ("reach", "95% interval for other draws of labels, pretrainings and images"),
@@ -174,7 +176,7 @@ def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
 
 
 def figure(drawn, heading: str, caption: str, kind: str = "") -> str:
-    """A plot as a picture with its words: what it is, and what it says."""
+    """Return a plot as a picture with its words: what it is, and what it says."""
     source = "data:image/svg+xml;base64," + base64.b64encode(plots.as_bytes(drawn, "svg")).decode("ascii")
     return (
         f'<figure class="print {kind}"><h4>{escape(heading)}</h4><img src="{source}"'
@@ -183,7 +185,7 @@ def figure(drawn, heading: str, caption: str, kind: str = "") -> str:
 
 
 def against_labels(found: Sequence[Table], choice: Choice) -> str:
-    """The measure against the share of labels, of all methods of both tables; empty without a mean."""
+    """Return a plot of the measure against the share of labels, of all methods of both tables; empty without a mean."""
     by_run = {(line.method, line.labels): line.cells[choice.measure] for one in found for line in one.rows}
     cells = [cell for cell in by_run.values() if cell.mean is not None]
     if not cells:
@@ -201,7 +203,7 @@ def against_labels(found: Sequence[Table], choice: Choice) -> str:
 
 
 def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: float) -> str:
-    """DSC of one method against another's, image by image; a note where one of them has no run."""
+    """Return a plot of the DSC of one method against another's, image by image; a note where one of them has no run."""
     x, y = (tables.per_image(results, method, labels, choice.recipe) for method in methods)
     titles = [TITLES.get(method, method) for method in methods]
     for values, title in zip((x, y), titles, strict=True):

@@ -15,7 +15,9 @@ from mpsams.plots import images
 
 
 def current_slice(case: Case) -> str:
-    """The slice on screen with its truth, held once for the whole page as #case-image, and its part as #case-part."""
+    """Return the slice on screen with its truth, held once for the whole page as #case-image, and its part as
+    #case-part.
+    """
     size, (whole, part) = case.size_hw, case.pictures
     layers = [images.hold_image("case-image", whole, size)]
     if part is None or case.box is None:
@@ -44,7 +46,7 @@ def current_slice(case: Case) -> str:
 
 
 def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
-    """The samples as buttons."""
+    """Return the samples as buttons."""
     entries = [(_thumbnail(case.unit_hw), case.title, "") for case in cases]
     entries += [(_thumbnail(_middle(volume)), volume.title, ' class="deep"') for volume in volumes]
     thumbs = "".join(

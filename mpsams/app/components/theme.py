@@ -41,7 +41,7 @@ TEAL = colors.Color(
 
 
 def look() -> dict:
-    """The arguments of ``gr.mount_gradio_app`` that dress the page."""
+    """Return the arguments of ``gr.mount_gradio_app`` that dress the page."""
     theme = gr.themes.Base(
         primary_hue=TEAL,
         secondary_hue=TEAL,

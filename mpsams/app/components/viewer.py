@@ -70,7 +70,7 @@ def listen_to_window(session: Session, dragged: Callable) -> None:
 
 
 def slice_values(case: Case) -> str:
-    """The values of the slice on screen as hidden HTML, from which the viewer reads them."""
+    """Return the values of the slice on screen as hidden HTML, from which the viewer reads them."""
     values_hw = case.scan.slice(case.index, case.plane)
     step = math.ceil(max(values_hw.shape) / MOST)
     picture, low, high = encode_picture(values_hw[::step, ::step])
@@ -81,17 +81,17 @@ def slice_values(case: Case) -> str:
 
 
 def image_key(case: Case) -> str:
-    """A text that changes with the image or the plane, but not with the slice or the display window."""
+    """Return a text that changes with the image or the plane, but not with the slice or the display window."""
     return f"{comparison.image_key(case)} {case.plane}"
 
 
 def slice_key(case: Case) -> str:
-    """A text that changes with the slice."""
+    """Return a text that changes with the slice."""
     return f"{image_key(case)} {case.index}"
 
 
 def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = False) -> str:
-    """The viewer's knowledge of the pictures of a tab, as hidden HTML.
+    """Return the viewer's knowledge of the pictures of a tab, as hidden HTML.
 
     lesion_hw: bool (H, W), around which can be cropped; None for the truth. part: the pictures show the part that
     networks look at, SIDE units high and wide, instead of the whole slice at ``Case.size_hw``.
@@ -138,8 +138,8 @@ def wiped(name: str, left: str, right: str = "") -> str:
 
 
 def wipe(right: str, left: str) -> str:
-    """The slider that moves the lines of all pictures with ``wiped`` layers in the tab: to the left end only ``right``
-    is seen, at the right end only ``left``.
+    """Return the slider that moves the lines of all pictures with ``wiped`` layers in the tab: to the left end only
+    ``right`` is seen, at the right end only ``left``.
     """
     label = f"Line between {left.lower()} on its left and {right.lower()} on its right"
     return (
@@ -149,8 +149,8 @@ def wipe(right: str, left: str) -> str:
 
 
 def _around(mask_hw: np.ndarray, across: float, down: float) -> list[float] | None:
-    """A square with a margin around the True pixels, moved inside the picture where it fits: [x, y, width, height] in
-    its units; None without one.
+    """Return a square with a margin around the True pixels, moved inside the picture where it fits: [x, y, width,
+    height] in its units; None without one.
     """
     rows, columns = (np.flatnonzero(mask_hw.any(axis=axis)) for axis in (1, 0))
     if not len(rows):

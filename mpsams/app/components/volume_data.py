@@ -38,7 +38,7 @@ NO_PLANES = (
 
 
 def has_planes(case: Case) -> bool:
-    """True if the scan can be cut in all three planes."""
+    """Return True if the scan can be cut in all three planes."""
     return len(case.scan.planes) == len(geometry.PLANES)
 
 
@@ -103,19 +103,19 @@ def say_steps(steps_shw: tuple[int, int, int]) -> str:
 
 
 def letters_around(affine: np.ndarray, plane: str) -> list[str]:
-    """The patient's sides at the left, right, top and bottom of a plane's pictures."""
+    """Return the patient's sides at the left, right, top and bottom of a plane's pictures."""
     _, down, across = geometry.steps(affine, plane)
     return [geometry.letters(direction) for direction in (-across, across, -down, down)]
 
 
 def volume_key(case: Case) -> str:
-    """A text that changes with the volume and with its display window."""
+    """Return a text that changes with the volume and with its display window."""
     low, high = case.display_span
     return f"{comparison.image_key(case)} {low:g} {high:g}"
 
 
 def outlines_key(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
-    """A text that changes with the volume, its truth, the network whose outline is shown, and its threshold."""
+    """Return a text that changes with the volume, its truth, the network whose outline is shown, and its threshold."""
     several = case.truth_map
     mask_xyz, names = (case.truth_xyz, "") if several is None else (several.map_xyz, repr(several.structures))
     truth = (
@@ -127,7 +127,9 @@ def outlines_key(case: Case, whole: Whole | None, network: str, thresholds: Mapp
 
 
 def encode_volume(case: Case) -> str:
-    """The voxels at the display window, 0 black to 255 white, as hidden HTML; empty for what has no planes."""
+    """Encode the voxels at the display window, 0 black to 255 white, as hidden HTML; empty for a scan without
+    planes.
+    """
     if not has_planes(case):
         return ""
     s, h, w = choose_steps(case)
@@ -141,8 +143,8 @@ def encode_volume(case: Case) -> str:
 
 
 def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
-    """The body, the truth and the outline of a network as masks, each with its title, colour and millilitres, as hidden
-    HTML. Where the truth is one of several structures, each of these is there, and the truth comes first.
+    """Encode the body, the truth and the outline of a network as masks, each with its title, colour and millilitres, as
+    hidden HTML. Where the truth is one of several structures, each of these is there, and the truth comes first.
     """
     if not has_planes(case):
         return ""
@@ -161,7 +163,9 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
 
 
 def find_body(case: Case) -> np.ndarray:
-    """The largest thing that is not air, without its cavities: bool (S, H, W) at the steps for ``MOST_OF_BODY``."""
+    """Return the largest thing that is not air, without its cavities: bool (S, H, W) at the steps for
+    ``MOST_OF_BODY``.
+    """
     s, h, w = choose_steps(case, MOST_OF_BODY)
     values_shw = _values_of(case, case.scan.shown()[::s, ::h, ::w])
     solid_shw = (
@@ -174,7 +178,7 @@ def find_body(case: Case) -> np.ndarray:
 
 
 def pack(array: np.ndarray) -> str:
-    """Bytes, or bits of bools, of an array in C order, compressed by gzip, as base64."""
+    """Pack the bytes, or bits of bools, of an array in C order, compressed by gzip, as base64."""
     data = np.packbits(array.ravel(), bitorder="little") if array.dtype == bool else np.ascontiguousarray(array)
     return base64.b64encode(gzip.compress(data.tobytes(), 1)).decode("ascii")
 

@@ -44,7 +44,7 @@ class Whole:
         return self
 
     def masks(self, thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
-        """Bool (X, Y, Z) by network: where the probability reaches its threshold."""
+        """Return bool (X, Y, Z) by network: where the probability reaches its threshold."""
         return {
             name: prediction.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD))
             for name, prediction in self.predictions.items()
@@ -52,12 +52,12 @@ class Whole:
 
 
 def of(case: Case, whole: Whole | None) -> Whole | None:
-    """The probabilities, if they are of the scan on screen; else None."""
+    """Return the probabilities, if they are of the scan on screen; else None."""
     return whole if whole is not None and whole.scan is case.scan else None
 
 
 def progress(done: int, case: Case) -> str:
-    """A bar of the slices done."""
+    """Return a bar of the slices done."""
     count = len(case.scan.shown())
     share = 100 * done / count
     return (
@@ -67,7 +67,7 @@ def progress(done: int, case: Case) -> str:
 
 
 def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) -> str:
-    """A table and the area by slice; empty before the scan on screen was segmented.
+    """Return a table and the area by slice; empty before the scan on screen was segmented.
 
     thresholds: of networks whose own is not the default.
     """
@@ -100,12 +100,12 @@ def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) ->
 
 
 def undefined_as_nan(numbers: dict[str, float]) -> dict[str, float]:
-    """The numbers with NaN for the PPV of an empty mask, which is 0 / 0."""
+    """Return the numbers with NaN for the PPV of an empty mask, which is 0 / 0."""
     return numbers | ({"ppv": math.nan} if "ppv" in numbers and not numbers["voxels"] else {})
 
 
 def areas(case: Case, masks: dict[str, np.ndarray], titles: Mapping[str, str]) -> str:
-    """The area of lesion by slice, a curve for each network in its colour and one for the truth."""
+    """Return the area of lesion by slice, a curve for each network in its colour and one for the truth."""
     looks = {name: html.line_style(parse_name(name)[1]) for name in masks}
     legend: list[tuple[str, ...]] = [("line", titles[name], looks[name][1]) for name in masks]
     curves, styles = dict(masks), {name: css for name, (css, _) in looks.items()}

@@ -26,7 +26,7 @@ __all__ = ["add_to_head", "event_data", "page_query", "root_blocks", "save_to_ca
 
 
 def upload_folder() -> Path:
-    """The folder that gradio keeps uploads and made files in."""
+    """Return the folder that gradio keeps uploads and made files in."""
     return Path(get_upload_folder())
 
 
@@ -43,7 +43,7 @@ def add_to_head(html: str) -> None:
 
 
 def root_blocks() -> gr.Blocks | None:
-    """The Blocks that are being built; None outside of any."""
+    """Return the Blocks that are being built; None outside of any."""
     return gr.context.Context.root_block
 
 
@@ -56,10 +56,10 @@ def save_to_cache(data: bytes, name: str, component: gr.components.Component) ->
 
 
 def event_data(event: gr.EventData) -> object:
-    """The values that the page sent with an event."""
+    """Return the values that the page sent with an event."""
     return event._data
 
 
 def page_query() -> Mapping[str, str]:
-    """The query of the address of the page that sent the event being handled; empty outside of events."""
+    """Return the query of the address of the page that sent the event being handled; empty outside of events."""
     return getattr(LocalContext.request.get(None), "query_params", None) or {}

@@ -107,7 +107,7 @@ class GuardedBlocks(gr.Blocks):
         return any(block._id in self.held for block in blocks)
 
     async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
-        """The arguments of a listener.
+        """Return the arguments of a listener.
 
         A released value raises an error, or is None for a listener that accepts it (``may_lose``).
         """
@@ -131,7 +131,7 @@ class GuardedBlocks(gr.Blocks):
         return values
 
     async def postprocess_data(self, block_fn, predictions, *args, **kwargs):
-        """The values of a listener's outputs for the page; those of held states stay here."""
+        """Return the values of a listener's outputs for the page; those of held states stay here."""
         visitor = VISITOR.get()
         if visitor is not None and isinstance(predictions, dict):
             predictions = {block: self._store_held(visitor, block, value) for block, value in predictions.items()}
@@ -207,7 +207,7 @@ def check_arguments(block_fn, inputs: list) -> list:
 
 
 def is_file(part: object) -> bool:
-    """True if a part of a request stands for a file."""
+    """Return True if a part of a request stands for a file."""
     return isinstance(part, dict) and "path" in part
 
 

@@ -42,5 +42,5 @@ def _is_skip(value: object) -> bool:
 
 
 def _is_sent_as_it_is(block: Block, value: object) -> bool:
-    """True for a value of an output that gradio would send unchanged: text of HTML, or that nothing changes."""
+    """Return True for a value of an output that gradio would send unchanged: text of HTML, or that nothing changes."""
     return (type(block) is gr.HTML and isinstance(value, str)) or _is_skip(value)

@@ -45,7 +45,7 @@ class FairQueue(Queue):
         self.ANALYTICS_MAX_EVENTS = 1
 
     def waiting(self) -> list[Ticket]:
-        """The requests that wait."""
+        """Return the requests that wait."""
         return [
             self._tickets[event._id] for queue in self.event_queue_per_concurrency_id.values() for event in queue.queue
         ]
@@ -55,7 +55,7 @@ class FairQueue(Queue):
         return self.turns.usage(self.waiting())
 
     def cost_of(self, event_id: str | None) -> tuple[int, int] | None:
-        """Bytes of memory and disk that the files of an event take; None where that is not known."""
+        """Return the bytes of memory and disk that the files of an event take; None where that is not known."""
         return self._costs.get(event_id or "")
 
     def hold_place(self, event_id: str | None, work: asyncio.Future) -> None:
@@ -143,5 +143,5 @@ class FairQueue(Queue):
 
 
 def _has_room(queue) -> bool:
-    """True if a listener with a limit of its own may be called once more."""
+    """Return True if a listener with a limit of its own may be called once more."""
     return queue.concurrency_limit is None or queue.current_concurrency < queue.concurrency_limit

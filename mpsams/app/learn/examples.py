@@ -35,13 +35,13 @@ class Example:
 
 
 def lift_of(case: Case) -> float:
-    """The lift of a case with a truth."""
+    """Return the lift of a case with a truth."""
     assert case.agreement is not None
     return case.agreement.lift
 
 
 def finds_lesion(case: Case) -> bool:
-    """True if the patches of the lesion cluster are lesion more often than random ones."""
+    """Return True if the patches of the lesion cluster are lesion more often than random ones."""
     return case.has_lesion and lift_of(case) > CHANCE
 
 

@@ -43,8 +43,8 @@ MATRICES = {
 
 
 def is_page(address: object) -> TypeGuard[str]:
-    """True if an address that the browser sends can be that of this page: http or https, of at most 200 characters
-    without spaces.
+    """Return True if an address that the browser sends can be that of this page: http or https, of at most 200
+    characters without spaces.
     """
     return isinstance(address, str) and re.fullmatch(r"https?://[^\s<>\"?#]{1,190}", address) is not None
 
@@ -75,7 +75,7 @@ def _on_grid(context: LessonContext, mask_1l: Tensor) -> np.ndarray:
 
 
 def _truth(context: LessonContext) -> list[tuple[str, np.ndarray]]:
-    """The true outline on the grid image, where it is known."""
+    """Return the true outline on the grid image, where it is known."""
     return [] if context.case.truth_11ss is None else [("truth", context.case.truth_11ss[0, 0].bool().numpy())]
 
 

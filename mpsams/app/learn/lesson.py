@@ -19,8 +19,8 @@ from mpsams.patches import patchify, to_pixels
 
 
 def patch_values(image_11ss: Tensor, patch: int, normalise: str = "standardised") -> Tensor:
-    """The patches as the method compares them: (1, 1, S, S) -> float (L, D); ``normalise``
-    as in ``clusters.relation``.
+    """Return the patches as the method compares them: (1, 1, S, S) -> float (L, D); ``normalise`` as in
+    ``clusters.relation``.
     """
     if normalise not in clusters.NORMALISATIONS:
         raise ValueError(f"unknown normalisation {normalise!r}; available: {', '.join(clusters.NORMALISATIONS)}")
@@ -43,7 +43,9 @@ def scaled_similarity(
 def relation_stages(
     image_11ss: Tensor, patch: int, selector: str, normalise: str, temperature: float, similarity: str = "inner-product"
 ) -> dict[str, Tensor]:
-    """The matrices (L, L) of a reading of the paper in the order they are made; the last is ``clusters.relation``."""
+    """Return the matrices (L, L) of a reading of the paper in the order they are made; the last is
+    ``clusters.relation``.
+    """
     rows_ll = clusters.relation(image_11ss, patch, selector, normalise, temperature, similarity)[0]
     if selector == "covariance-of-softmax":
         similarity_ll = scaled_similarity(image_11ss, patch, normalise, temperature, similarity)
@@ -53,7 +55,8 @@ def relation_stages(
 
 
 def two_means_rounds(image_11ss: Tensor, rows_1ll: Tensor, patch: int) -> list[Tensor]:
-    """The lesion cluster after each round of 2-means, bool (1, L): from the first two centres to the last change.
+    """Return the lesion cluster after each round of 2-means, bool (1, L): from the first two centres to the last
+    change.
 
     As ``clusters.split`` does it; the last is its answer.
     """
@@ -92,12 +95,12 @@ def centre_proximity(length: int) -> Tensor:
 
 
 def patch_means(image_11ss: Tensor, patch: int) -> list[float]:
-    """Mean of each patch, in [0, 1]."""
+    """Return the mean of each patch, in [0, 1]."""
     return patchify(image_11ss, patch)[0].mean(dim=1).tolist()
 
 
 def patch_pixels(image_11ss: Tensor, patch: int, index: int) -> Tensor:
-    """The pixels of one patch of a one-channel image, float (patch, patch)."""
+    """Return the pixels of one patch of a one-channel image, float (patch, patch)."""
     return patchify(image_11ss, patch)[0, index].reshape(patch, patch)
 
 
@@ -109,13 +112,15 @@ def rescale(values: Tensor, share: float = 0.0) -> Tensor:
 
 
 def mean_error(picture_11ss: Tensor, image_11ss: Tensor, hidden_1l: Tensor, patch: int) -> float:
-    """Mean absolute error of a picture over the hidden patches, in [0, 1]; NaN when none is hidden."""
+    """Return the mean absolute error of a picture over the hidden patches, in [0, 1]; NaN when none is hidden."""
     hidden = to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
     return float((picture_11ss - image_11ss).abs()[hidden].mean())
 
 
 def top_patches(score_l: Tensor, allowed_l: Tensor, count: int) -> list[int]:
-    """The allowed patches of highest score, best first; fewer when fewer are allowed. The first of equals wins."""
+    """Return the allowed patches of highest score, best first; fewer when fewer are allowed. The first of
+    equals wins.
+    """
     order = torch.argsort(score_l, descending=True, stable=True)
     return order[allowed_l[order]][:count].tolist()
 
@@ -133,13 +138,13 @@ def expected_random_hits(allowed_l: Tensor, truth_l: Tensor, count: int) -> floa
 
 
 def pack_mask(mask_l: Tensor) -> str:
-    """A bool (L,) as hexadecimal digits, four patches each, the first patch highest; "" for no patch at all."""
+    """Return a bool (L,) as hexadecimal digits, four patches each, the first patch highest; "" for no patch at all."""
     bits = "".join("1" if hidden else "0" for hidden in mask_l.tolist())
     return f"{int(bits, 2):0{len(bits) // 4}x}" if "1" in bits else ""
 
 
 def unpack_mask(text: str, length: int) -> Tensor:
-    """The inverse of ``pack_mask``: bool (1, L). ValueError unless there are L / 4 hexadecimal digits, or none."""
+    """Undo ``pack_mask``: return bool (1, L). ValueError unless there are L / 4 hexadecimal digits, or none."""
     if text and not re.fullmatch(f"[0-9a-f]{{{length // 4}}}", text):
         raise ValueError(f"own mask {text[:80]!r} must be {length // 4} digits from 0 to 9 and a to f")
     bits = f"{int(text or '0', 16):0{length}b}"

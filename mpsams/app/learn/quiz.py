@@ -59,8 +59,8 @@ class Round:
     ratio: float
 
     def picture_11ss(self, is_open: bool) -> Tensor:
-        """The image as it is shown: while the round is open hidden patches are grey, also in what is sent
-        to the page.
+        """Return the image as it is shown: while the round is open hidden patches are grey, also in what is sent to the
+        page.
         """
         if not is_open:
             return self.image_11ss

@@ -83,7 +83,7 @@ class LessonState:
         return replace(self, **{name: check(values[name]) for name, check in checks.items() if name in values})
 
     def to_page(self) -> dict:
-        """The values that the page gets, and sends back with its next request."""
+        """Return the values that the page gets, and sends back with its next request."""
         return {name: getattr(self, name) for name in (*STATE_KEYS, "request")}
 
 

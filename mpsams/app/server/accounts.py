@@ -39,7 +39,9 @@ def hashed(password: str, salt: bytes | None = None) -> str:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Name -> hashed password. ValueError names the line that is none, or says that there is none at all."""
+    """Read the accounts: name -> hashed password. ValueError names a line that is no account, or says that there is
+    none at all.
+    """
     found = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         name, _, rest = line.partition(":")
@@ -68,7 +70,7 @@ def add(path: Path, name: str, password: str) -> None:
 
 
 def is_name(name: str) -> bool:
-    """True if this can be somebody's name here."""
+    """Return True if this can be somebody's name here."""
     return 0 < len(name) <= _LONGEST_NAME and name.isprintable() and not set(": \t") & set(name)
 
 

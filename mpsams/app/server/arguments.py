@@ -18,7 +18,7 @@ _FILE = (
 def check_arguments(
     endpoint: str, parameters: Sequence[tuple], components: Sequence[gr.components.Component], values: list
 ) -> list:
-    """The values with the defaults in place of those that are missing or null.
+    """Return the values with the defaults in place of those that are missing or null.
 
     parameters: (name, whether it has a default, the default) of each, as ``gradio.utils.get_function_params`` gives
     them. ValueError names an argument that is missing, one too many or of a wrong kind, and what is allowed.
@@ -38,7 +38,7 @@ def check_arguments(
 
 
 def _value(name: str, component: gr.components.Component, value: object) -> object:
-    """A value of the component's kind, or ValueError."""
+    """Return a value of the component's kind. ValueError for any other."""
     if isinstance(component, gr.File):
         try:
             component.data_model.model_validate(value, context={"validate_meta": True})
@@ -63,6 +63,6 @@ def _value(name: str, component: gr.components.Component, value: object) -> obje
 
 
 def quoted(value: object) -> str:
-    """A value as it stands in a sentence, cut short."""
+    """Return a value as it stands in a sentence, cut short."""
     text = repr(value[:LONGEST] if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:60]}…"

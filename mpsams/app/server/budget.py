@@ -230,7 +230,8 @@ _SCALARS = (float, int, bool, type(None))  # most of what is held, by number; of
 
 
 def sizes_of(values: object) -> dict[int, tuple[int, bool]]:
-    """Bytes of each array, tensor and long text in nested values, and whether it lies on disk, by a number of its own.
+    """Return the bytes of each array, tensor and long text in nested values, and whether it lies on disk, by a number
+    of its own.
 
     Looks into lists, dicts and dataclasses, and into objects that list what they hold as ``held``; a network is shared
     by all.
@@ -267,8 +268,8 @@ def sizes_of(values: object) -> dict[int, tuple[int, bool]]:
 
 
 def defaults() -> tuple[int, int]:
-    """Bytes of memory and of disk for visitors: half of the memory this process can get now, and half of the free
-    temporary disk.
+    """Return the bytes of memory and of disk for visitors: half of the memory this process can get now, and half of the
+    free temporary disk.
 
     Where the temporary folder is itself memory (tmpfs), both take a quarter of the memory.
     """
@@ -279,7 +280,7 @@ def defaults() -> tuple[int, int]:
 
 
 def available() -> int:
-    """Bytes of memory that this process can get: what is free, within the limit of its container."""
+    """Return the bytes of memory that this process can get: what is free, within the limit of its container."""
     found = []
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
@@ -297,7 +298,7 @@ def available() -> int:
 
 
 def is_memory(folder: str) -> bool:
-    """True if a folder lies in memory instead of on a disk."""
+    """Return True if a folder lies in memory instead of on a disk."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

@@ -134,7 +134,7 @@ class Guard:
 
 
 def _is_foreign(path: str, method: str, headers: Mapping[str, str]) -> bool:
-    """True if a page of another site sent a request, as far as its headers tell.
+    """Return True if a page of another site sent a request, as far as its headers tell.
 
     A link to the page may be followed from anywhere.
     """
@@ -174,13 +174,15 @@ async def _understood(app, scope, receive, send) -> None:
 
 
 def _is_range(value: bytes) -> bool:
-    """True if a Range header names one part of a file; any other is answered with the whole file."""
+    """Return True if a Range header names one part of a file; any other is answered with the whole file."""
     found = re.fullmatch(rb"bytes=(?:-\d{1,18}|(\d{1,18})-(\d{1,18})?)", value)
     return found is not None and int(found[1] or 0) <= int(found[2] or 10**18)
 
 
 def _misgiven(error: Exception) -> str:
-    """The message of gradio for arguments of /call/v2 that are not those of the endpoint; "" for any other error."""
+    """Return the message of gradio for arguments of /call/v2 that are not those of the endpoint; "" for any other
+    error.
+    """
     text = str(error).partition(". Please")[0]
     return (
         f"{text}; {_LISTED}"
@@ -223,7 +225,7 @@ def _headed(send):
 
 
 def _own_cookie(value: bytes) -> bytes:
-    """A cookie that other sites' requests do not bring along, but for a link that is followed."""
+    """Return a cookie that other sites' requests do not bring along, but for a link that is followed."""
     return re.sub(rb"samesite=none", b"SameSite=lax", value, flags=re.IGNORECASE)
 
 

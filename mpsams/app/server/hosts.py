@@ -51,8 +51,8 @@ class Hosts:
 
 
 def split(host: str) -> tuple[str, int | None]:
-    """A Host header's name in lower case without brackets and the dot at its end, and its port; "" for what
-    is no host.
+    """Return a Host header's name in lower case without brackets and the dot at its end, and its port; "" for what is
+    no host.
     """
     host = host.strip()
     if _address(host) is not None:  # an IPv6 address without brackets
@@ -65,7 +65,7 @@ def split(host: str) -> tuple[str, int | None]:
 
 
 def same_origin(url: str, host: str) -> bool:
-    """True if an Origin (or the address of a page) is that of the Host a request was sent to.
+    """Return True if an Origin (or the address of a page) is that of the Host a request was sent to.
 
     A port not stated is the usual one.
     """

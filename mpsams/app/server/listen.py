@@ -93,7 +93,7 @@ class Connection(H11Protocol):
         return self.conn.their_state is h11.IDLE
 
     def is_late(self, now: float) -> bool:
-        """True if the client has let the server wait for longer than it may."""
+        """Return True if the client has let the server wait for longer than it may."""
         if self.waits_for_header:
             return now - self.begun > HEADER_SECONDS
         if self.flow.write_paused:

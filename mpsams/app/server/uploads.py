@@ -19,8 +19,8 @@ _PREFIX = "mpsams-"  # of the folders in the system's temporary folder
 
 @contextlib.contextmanager
 def uploads_folder(wanted: Path) -> Iterator[Path]:
-    """A folder of uploads for as long as this app runs; what it holds, and what killed apps left beside
-    it, is deleted.
+    """Yield a folder of uploads for as long as this app runs; what it holds, and what killed apps left beside it, is
+    deleted.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if left != wanted:
@@ -35,8 +35,8 @@ def uploads_folder(wanted: Path) -> Iterator[Path]:
 
 
 def own_folder(wanted: Path) -> Path:
-    """A folder of uploads that only this app uses, made if need be and emptied of an earlier run's; readable by its
-    owner alone.
+    """Return a folder of uploads that only this app uses, made if need be and emptied of an earlier run's; readable by
+    its owner alone.
 
     A folder that is not empty and was not made by this function, is a link, or is another's, is left alone; another is
     made.
@@ -56,7 +56,7 @@ def own_folder(wanted: Path) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """True if this is a folder, no link to one, and this user's."""
+    """Return True if this is a folder, no link to one, and this user's."""
     about = folder.lstat()
     return stat.S_ISDIR(about.st_mode) and (not hasattr(os, "getuid") or about.st_uid == os.getuid())
 

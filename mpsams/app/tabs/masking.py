@@ -123,12 +123,12 @@ def endpoints(registry: ModelRegistry) -> None:
     )
 
     def clusters_of(image, truth=None, modality="", seed=0, selector="", slice=0, reading=""):
-        """The two clusters of an image's patches; with a truth mask also how well they agree with it."""
+        """Return the two clusters of an image's patches; with a truth mask also how well they agree with it."""
         case = answers.case_of(registry, image, modality, slice, seed, selector or reading)
         return answers.clusters(set_truth(case, Path(truth)) if truth else case)
 
     def mask(image, epoch=OPENS_AT, modality="", seed=0, selector="", slice=0, reading=""):
-        """The patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""
+        """Return the patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""
         case = answers.case_of(registry, image, modality, slice, seed, selector or reading)
         return answers.mask(case, inference.mask_at(case.study, answers.epoch_of(epoch)))
 

@@ -127,7 +127,7 @@ def add_endpoint(registry: ModelRegistry) -> None:
 
 
 def hidden_patches(case: Case, epoch: float, way: str) -> Tensor:
-    """The patches hidden at an epoch, lesion "first" or at "random": bool (1, L)."""
+    """Return the patches hidden at an epoch, lesion "first" or at "random": bool (1, L)."""
     if way not in WAYS:
         raise ValueError(f"unknown way {way!r} to hide patches; allowed are {', '.join(WAYS)}")
     at = inference.mask_at(case.study, epoch)
@@ -135,13 +135,13 @@ def hidden_patches(case: Case, epoch: float, way: str) -> Tensor:
 
 
 def networks_for(case: Case, registry: ModelRegistry) -> dict[str, str]:
-    """The pretrained networks that are there for the modality of a case, by the endings of ``ROWS``."""
+    """Return the pretrained networks that are there for the modality of a case, by the endings of ``ROWS``."""
     names = {ending: registry.find(ending, case.modality) for ending in ROWS}
     return {ending: name for ending, name in names.items() if name}
 
 
 def needed_results(case: Case, epoch: float, way: str, registry: ModelRegistry) -> tuple:
-    """Keys of the shared results that ``view`` is drawn from."""
+    """Return the keys of the shared results that ``view`` is drawn from."""
     networks = [registry.network(name) for name in networks_for(case, registry).values()]
     return shared.reconstruction_keys(
         networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss
@@ -149,7 +149,7 @@ def needed_results(case: Case, epoch: float, way: str, registry: ModelRegistry) 
 
 
 def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
-    """Everything below the controls, as HTML."""
+    """Return everything below the controls, as HTML."""
     there = networks_for(case, registry)
     if not there:
         return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "warning")
@@ -184,7 +184,7 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
 
 
 def numbers(case: Case, found: dict[str, ReconstructionImages]) -> str:
-    """Mean errors, split by truth where there is one."""
+    """Return the mean errors, split by truth where there is one."""
     split = case.has_lesion
     head = (
         ["Mean error, % of full brightness", "hidden lesion", "hidden background"]

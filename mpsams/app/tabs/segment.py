@@ -220,7 +220,7 @@ class SegmentTab:
     def _needed_results(
         self, case: Case, thresholds: object, order: str, names: list[str], before: SlicePredictions
     ) -> tuple:
-        """Keys of the shared results that ``_infer`` asks networks for."""
+        """Return the keys of the shared results that ``_infer`` asks networks for."""
         return needed_results(
             case, choose_networks(self.registry.segmenters(case.modality), names), self.registry, before
         )
@@ -278,7 +278,7 @@ class SegmentTab:
     # --- the whole volume
 
     def _read_networks(self, values: Mapping[str, str], case: Case) -> dict:
-        """Updates for the networks that the page's address names; those that are not there are left out."""
+        """Return updates for the networks that the page's address names; those that are not there are left out."""
         there = self.registry.segmenters(case.modality)
         return {
             self.wanted: gr.CheckboxGroup(
@@ -404,7 +404,7 @@ class SegmentTab:
 
 
 def compare(now: SlicePredictions, thresholds: Thresholds) -> SliceComparison:
-    """The masks at the thresholds that were set on the image."""
+    """Return the masks at the thresholds that were set on the image."""
     return SliceComparison(now, own=thresholds.on(now.case))
 
 

@@ -68,7 +68,7 @@ class BuiltInVolume:
 
 
 def load(root: str | Path | None = None) -> Dataset:
-    """64 breast ultrasound phantoms, every fourth of them normal; ``root`` is not used.
+    """Return 64 breast ultrasound phantoms, every fourth of them normal; ``root`` is not used.
 
     Reading a case that is not among them raises ValueError.
     """
@@ -76,7 +76,7 @@ def load(root: str | Path | None = None) -> Dataset:
 
 
 def samples() -> tuple[BuiltIn, ...]:
-    """The built-in pictures of the app, each drawn only when asked for."""
+    """Return the built-in pictures of the app, each drawn only when asked for."""
     return (
         _built_in("Ultrasound, benign lesion", "ultrasound", ultrasound, 18),
         _built_in("Ultrasound, cyst", "ultrasound", ultrasound, 14),
@@ -86,7 +86,7 @@ def samples() -> tuple[BuiltIn, ...]:
 
 
 def volumes() -> tuple[BuiltInVolume, ...]:
-    """The built-in volumes of the app, each drawn (in about a second) only when asked for."""
+    """Return the built-in volumes of the app, each drawn (in about a second) only when asked for."""
     neck = "ct", partial(neck_volume, 2), cache(lambda: Sample(*ct(2), "ct-002"))
     brain = "mri", partial(brain_volume, 1), cache(lambda: Sample(*t1(1), "t1-001"))
     return tuple(

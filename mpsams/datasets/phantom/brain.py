@@ -30,7 +30,7 @@ _STEM = course(
 
 
 def t1(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """An axial T1-weighted brain at the level of the thalamus and its tumour mask, (256, 256) each.
+    """Draw an axial T1-weighted brain at the level of the thalamus and its tumour mask, (256, 256) each.
 
     Intensities are float32 and not negative: scalp fat about 235, white matter 150, grey matter 112,
     cerebrospinal fluid 45, tumour core about 80 with a soft margin, times a smooth bias field of about

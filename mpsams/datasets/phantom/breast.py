@@ -34,7 +34,7 @@ def speckle(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def ultrasound(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """A breast B-mode image, (H, W) float32 in [0, 1], and its lesion mask, (H, W) bool.
+    """Draw a breast B-mode image, (H, W) float32 in [0, 1], and its lesion mask, (H, W) bool.
 
     Skin, fat with septa, gland, pectoral muscle, from top to bottom; 380-440 by 500-580 pixels.
     Echo levels in dB, attenuation summed along each beam (hence enhancement behind a cyst, shadow

@@ -77,7 +77,7 @@ def _identifier(volume: Volume, *entropy: object) -> str:
 
 
 def _common_attributes(volume: Volume) -> dict:
-    """The attributes that all slices have in common, by keyword; positions are DICOM's, LPS."""
+    """Return the attributes that all slices have in common, by keyword; positions are DICOM's, LPS."""
     affine_lps = np.diag([-1, -1, 1, 1]) @ volume.affine
     _, to_back, to_left = (affine_lps[:3, :3] / volume.spacing).T
     empty = ("StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientBirthDate", "PatientSex", "StudyID",

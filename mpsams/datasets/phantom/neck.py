@@ -199,7 +199,7 @@ _ELSEWHERE = (  # not met at height 0
 
 
 def ct(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """An axial contrast-enhanced neck CT, (512, 512) float32 in Hounsfield units, and its tumour mask.
+    """Draw an axial contrast-enhanced neck CT, (512, 512) float32 in Hounsfield units, and its tumour mask.
 
     Air -1000, fat about -100, muscle about 58, enhanced vessels about 190, cortical bone up to 1200,
     at 0.46 mm per pixel with noise of about 10 HU, correlated as after reconstruction (Riederer et al.,

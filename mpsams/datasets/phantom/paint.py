@@ -14,7 +14,7 @@ from scipy.interpolate import PchipInterpolator
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """The generator of one case; each anatomy has its own stream. ValueError if the seed is negative."""
+    """Return the generator of one case; each anatomy has its own stream. ValueError if the seed is negative."""
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be 0 or more")
     return np.random.default_rng([stream, seed])
@@ -50,8 +50,8 @@ class PixelGrid:
         return field(rng, self.shape, *scales)
 
     def paint(self, image: np.ndarray, distance: np.ndarray, value, soft: float = 0.5) -> None:
-        """``paint`` in millimetres, with edges as soft as pixels and (where a whole stack is painted)
-        slices make them.
+        """Paint as ``paint`` in millimetres, with edges as soft as pixels and (where a whole stack is painted) slices
+        make them.
         """
         soft = max(soft, self.spacing[1] / 2)
         if distance.ndim == 3 and len(distance) > 1:
@@ -74,7 +74,9 @@ def course(*keys: tuple[float, ...]) -> Callable[[float], list[float]]:
 
 
 def field(rng: np.random.Generator, shape: tuple[int, ...], *scales: float) -> np.ndarray:
-    """A smooth Gaussian random field, float32, mean 0 and variance 1 everywhere; a scale in pixels for each axis."""
+    """Return a smooth Gaussian random field, float32, mean 0 and variance 1 everywhere; a scale in pixels for each
+    axis.
+    """
     weights = []
     for size, scale in zip(shape, scales, strict=True):
         knots = np.arange(-2, math.ceil(size / scale) + 3) * scale

@@ -102,7 +102,7 @@ def allowance() -> Allowance:
 
 
 def is_segmentation(path: Path) -> bool:
-    """True if a file is a DICOM-SEG, by the SOP class in its first KiB; False for anything else."""
+    """Return True if a file is a DICOM-SEG, by the SOP class in its first KiB; False for anything else."""
     with path.open("rb") as file:
         head = file.read(1024)
     return head[128:132] == b"DICM" and _KIND.encode() in head
@@ -134,8 +134,8 @@ def read(
 def read_segments(
     path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
 ) -> tuple[str, np.ndarray, list[str], set[Overlap]]:
-    """The key of the scan that a DICOM-SEG refers to, its label map, uint8 (X, Y, Z), the names of its segments by
-    label, and the labels that overlap; a voxel in several segments has the smallest of them.
+    """Return the key of the scan that a DICOM-SEG refers to, its label map, uint8 (X, Y, Z), the names of its segments
+    by label, and the labels that overlap; a voxel in several segments has the smallest of them.
 
     Fractions, be they of occupancy or probability, are lesion above one half of MaximumFractionalValue.
 
@@ -242,7 +242,9 @@ def _sources(group: Any, file: Steps) -> Iterator[tuple[str, int]]:
 
 
 def _lies_there(group: Any, shared: Any, place: tuple, file: Steps) -> bool:
-    """True if a frame states the position of its image; a position that either does not state is no contradiction."""
+    """Return True if a frame states the position of its image; a position that either does not state is no
+    contradiction.
+    """
     for keyword, tag, length in (
         ("PlanePositionSequence", "ImagePositionPatient", 3),
         ("PlaneOrientationSequence", "ImageOrientationPatient", 6),

@@ -31,7 +31,7 @@ _STURDY, _FRAIL = ("pylibjpeg", "pillow", "pydicom"), ("gdcm", "pyjpegls")
 
 
 def syntax(data: Any) -> str:
-    """The UID by which the pixels are coded, if that can be decoded here; without any, pydicom's guess."""
+    """Return the UID by which the pixels are coded, if that can be decoded here; without any, pydicom's guess."""
     from pydicom import uid as uids
     from pydicom.pixels import get_decoder
 
@@ -137,7 +137,9 @@ def decode(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Itera
 
 
 def _decode_compressed(image: Image, file: Any, wanted: Collection[int]) -> Iterator[tuple[int, bytes, int, int]]:
-    """The index of each wanted frame, and its fragments in one, as frame 0 of 1, if they claim the header's size."""
+    """Yield the index of each wanted frame, and its fragments in one, as frame 0 of 1, if they claim the
+    header's size.
+    """
     from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
 
@@ -191,7 +193,7 @@ def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
 
 
 def _rle_fits(image: Image, data: bytes) -> bool:
-    """True if each run-length coded byte plane decodes to the size of the image, but for some padding."""
+    """Return True if each run-length coded byte plane decodes to the size of the image, but for some padding."""
     planes, *starts = struct.unpack_from("<16L", data)
     if planes != image.samples * image.allocated // 8 or planes > 15:
         return False
@@ -201,7 +203,7 @@ def _rle_fits(image: Image, data: bytes) -> bool:
 
 
 def _rle_length(data: bytes, at: int, end: int, limit: int) -> int:
-    """Number of bytes that data[start:end] decode to, counted until beyond the limit."""
+    """Return the number of bytes that data[start:end] decode to, counted until beyond the limit."""
     total = 0
     while at < end and total <= limit:
         code = data[at]

@@ -24,7 +24,7 @@ class Lut:
     data: bytes = field(repr=False)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """The entries at these values, for those outside the nearest: float32 of the same shape."""
+        """Return the entries at these values, for those outside the nearest: float32 of the same shape."""
         table = np.frombuffer(self.data, self.dtype, self.entries).astype(np.float32)
         where = np.clip(values.astype(np.float64) - self.first, 0, self.entries - 1)
         return table[np.rint(where).astype(np.intp)]
@@ -149,7 +149,7 @@ class Frame:
         return (*stated, self.number, self.index)
 
     def mark(self, name: str) -> Any:
-        """The value of one of ``marks.ORDER``, None where nothing says it."""
+        """Return the value of one of ``marks.ORDER``, None where nothing says it."""
         if name == "series":
             return self.image.series or None
         if name == "file":

@@ -88,7 +88,7 @@ TAGS = (
 
 
 def read(data: Any, file: Steps) -> dict[str, Any]:
-    """The attributes of ``ORDER`` that a header has, by name: numbers, words, or tuples of numbers."""
+    """Return the attributes of ``ORDER`` that a header has, by name: numbers, words, or tuples of numbers."""
     marks: dict[str, Any] = {}
     for names, parse in ((_NUMBERS, _number), (_MOMENTS, _moment), (_TEXTS, text)):
         for name, keywords in names.items():
@@ -113,7 +113,7 @@ def _number(data: Any, keyword: str) -> float | None:
 
 
 def _moment(data: Any, keyword: str) -> float | None:
-    """A date and time, or a time of day, in seconds, larger for later ones of one month; None for neither."""
+    """Return a date and time, or a time of day, in seconds, larger for later ones of one month; None for neither."""
     stated = text(data, keyword).split("+")[0].split("-")[0]
     day, time = (stated[6:8], stated[8:]) if keyword.endswith("DateTime") else ("0", stated)
     whole, _, fraction = time.partition(".")

@@ -19,7 +19,7 @@ TAGS = (0x00290010, 0x00190010, _CSA, _COUNT)
 
 
 def is_mosaic(data: Any) -> bool:
-    """True if a header says that its image is a mosaic."""
+    """Return True if a header says that its image is a mosaic."""
     return "MOSAIC" in text(data, "ImageType").split()
 
 

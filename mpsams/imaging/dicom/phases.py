@@ -145,7 +145,7 @@ def _combine(places: np.ndarray, split: list, depth: int, levels: int) -> FrameP
 
 
 def _depth(members: np.ndarray, places: np.ndarray) -> int:
-    """The largest number of frames at one place."""
+    """Return the largest number of frames at one place."""
     return int(np.bincount(places[members]).max())
 
 
@@ -156,7 +156,7 @@ def _parts(members: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
 
 
 def _distinct(codes: np.ndarray, places: np.ndarray) -> bool:
-    """True if no two frames at one position have the same code."""
+    """Return True if no two frames at one position have the same code."""
     return len(np.unique(codes * (int(places.max()) + 1) + places)) == len(codes)
 
 
@@ -200,7 +200,7 @@ def _cut(blocks: Sequence[np.ndarray], places: np.ndarray) -> list[np.ndarray]:
 
 
 def _overlap(parts: list[np.ndarray], places: np.ndarray) -> bool:
-    """True if each part has more than half of its positions in common with the largest.
+    """Return True if each part has more than half of its positions in common with the largest.
 
     One that has not may be the rest of the part before it, which a single repeated image has cut in two.
     """
