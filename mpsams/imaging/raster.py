@@ -121,9 +121,7 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
 
 
 def write_mask(mask_hw: np.ndarray) -> bytes:
-    """Write an (H, W) mask as 8-bit grey PNG without geometry: bool with lesion 255, else 0; uint8 labels as
-    they are.
-    """
+    """Write an (H, W) mask as 8-bit grey PNG without geometry: lesion 255, else 0 of a bool; uint8 as it is."""
     if mask_hw.dtype not in (bool, np.uint8) or mask_hw.ndim != 2:
         raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool or uint8, (H, W)")
     png = io.BytesIO()
@@ -184,7 +182,7 @@ def _size(shape_hw: tuple[int, int]) -> str:
 
 
 def _channels(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Grey samples (H, W) in the file's own type and range; alpha (H, W) from 0, hidden, to 255, or None."""
+    """Return grey samples (H, W) in the file's own type and range; alpha (H, W) from 0, hidden, to 255, or None."""
     if image.mode[0] in "IF":  # more than 8 bits
         grey_hw, key = np.asarray(image), image.info.get("transparency")
         alpha_hw = None if key is None else np.uint8(255) * (grey_hw != key)
