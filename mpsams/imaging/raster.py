@@ -121,7 +121,7 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
 
 
 def write_mask(mask_hw: np.ndarray) -> bytes:
-    """Write an (H, W) mask as 8-bit grey PNG without geometry: lesion 255, else 0 of a bool; uint8 as it is."""
+    """Write an (H, W) mask as 8-bit grey PNG without geometry: of a bool 255 and 0, of a uint8 label map its values."""
     if mask_hw.dtype not in (bool, np.uint8) or mask_hw.ndim != 2:
         raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool or uint8, (H, W)")
     png = io.BytesIO()
