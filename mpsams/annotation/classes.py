@@ -109,11 +109,11 @@ def define(
     a structure uses.
     """
     with project.exclusive():
-        before = defined(project)
+        before, edited = defined(project), list(given)
         if edited_from is not None and before:  # else the usual ones of a modality were edited
-            listed = [one if isinstance(one, ImageClass) else ImageClass(one) for one in given]
-            given = merge(listed, edited_from, before, _identity)
-        made = make(given, before, "" if any_key else FREE_DIGITS)
+            listed = [one if isinstance(one, ImageClass) else ImageClass(one) for one in edited]
+            edited = [*merge(listed, edited_from, before, _identity)]
+        made = make(edited, before, "" if any_key else FREE_DIGITS)
         if made != before:
             if not any_key:
                 check_keys(made, before, free_class_keys(project), "class")

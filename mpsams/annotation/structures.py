@@ -165,17 +165,28 @@ def restore(project: Project, label_map: np.ndarray, user: str = "") -> list[Str
 
     ValueError as ``define``; the map holds the label of a structure that there never was.
     """
-    unknown = label_maps.unknown_labels(label_map, labels(project))
-    found = [one for one in removed(project) if one.label in unknown] if unknown else []
-    if len(found) < len(unknown):
-        names = ", ".join(map(str, labels(project)))
-        strange = next(label for label in unknown if label not in {one.label for one in found})
-        raise ValueError(f"structure {strange} is not defined here; allowed are {names}")
-    if found:
-        now = defined(project)
-        found = [_replace(one, name=f"{one.name[:50]} (removed)") if find(now, one.name) else one for one in found]
-        define(project, [*now, *found], user)
-    return found
+    if not label_maps.unknown_labels(label_map, labels(project)):
+        return []
+    with project.exclusive(with_images=True):
+        unknown = label_maps.unknown_labels(label_map, labels(project))
+        found = [one for one in removed(project) if one.label in unknown] if unknown else []
+        if len(found) < len(unknown):
+            names = ", ".join(map(str, labels(project)))
+            strange = next(label for label in unknown if label not in {one.label for one in found})
+            raise ValueError(f"structure {strange} is not defined here; allowed are {names}")
+        there = list(defined(project))
+        for one in found:
+            there.append(_replace(one, name=_free_name(one.name, there)))
+        if found:
+            define(project, there, user)
+        return there[len(there) - len(found) :]
+
+
+def _free_name(name: str, there: Iterable[Structure]) -> str:
+    """Return the name of a removed structure, with an addition where others that are there have it."""
+    additions = ["", " (removed)", *(f" (removed {number})" for number in range(2, MAX_STRUCTURES + 1))]
+    names = [f"{name[:50]}{addition}" if addition else name for addition in additions]
+    return next(one for one in names if find(there, one) is None)
 
 
 def is_defined(project: Project) -> bool:

@@ -626,3 +626,39 @@ def test_the_page_is_told_the_keys_that_classes_leave_free(registry, two, tmp_pa
     assert tab.open(item.id)["state"]["free_keys"] == "qckluyz"
     assert classes.free_class_keys(two) == "56789jkluyz"
     assert 'data-free-keys="56789jkluyz"' in class_bar.show(two, item.id)
+
+
+def test_removed_structures_of_one_name_are_restored_under_different_names(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    structures.define(two, ["liver", "cyst"])
+    structures.define(two, [Structure("liver", label=1), Structure("tumour", label=3)])
+    structures.define(two, ["liver"])
+    map_xyz = organ()
+    map_xyz[-3:] = 3
+    assert [one.name for one in structures.restore(two, map_xyz)] == ["tumour", "tumour (removed)"]
+    two.save(item.id, map_xyz)
+    two.save(item.id, (organ() == 1).view(np.uint8))
+    structures.define(two, ["liver", Structure("Tumour", label=9)])
+    names = [one.name for one in structures.restore(two, map_xyz)]
+    assert names == ["tumour (removed)", "tumour (removed) (removed)"]
+    assert [one.label for one in structures.defined(two)] == [1, 2, 3, 9]
+
+
+def test_nobody_defines_structures_while_one_is_restored(two, monkeypatch):
+    structures.define(two, ["liver"])
+    free, removed = [], structures.removed
+
+    def find_removed(project):
+        def take() -> None:
+            free.append(two._lock.acquire(blocking=False))
+            if free[-1]:
+                two._lock.release()
+
+        other = Thread(target=take)
+        other.start()
+        other.join()
+        return removed(project)
+
+    monkeypatch.setattr(structures, "removed", find_removed)
+    assert [one.name for one in structures.restore(two, organ())] == ["tumour"]
+    assert free and not any(free)
