@@ -14,7 +14,7 @@ import torch
 
 
 def seconds(work: Callable[[], object], times: int) -> list[float]:
-    """Wall seconds of each of ``times`` calls, sorted."""
+    """Return the wall seconds of each of ``times`` calls, sorted."""
     taken = []
     for _ in range(times):
         began = time.perf_counter()

@@ -82,7 +82,7 @@ class Session:
 
 
 def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
-    """Dice coefficient of two masks (H, W)."""
+    """Return the Dice coefficient of two masks (H, W)."""
     return float(metrics.overlap(*(torch.from_numpy(each[None]) for each in (mask_hw, truth_hw)))["dsc"])
 
 
@@ -160,8 +160,8 @@ def sessions(
 
 
 def summarise_sessions(found: Sequence[Session], goal: float, most: int) -> dict:
-    """Median and quartiles of strokes (those who gave up count as ``most``), who reached the goal, Dice after some
-    strokes, ms a stroke.
+    """Return the median and quartiles of strokes (those who gave up count as ``most``), who reached the goal, Dice
+    after some strokes, ms a stroke.
     """
     strokes = [most if (count := one.strokes(goal)) is None else count for one in found]
     ms = [value for one in found for value in one.ms]

@@ -64,7 +64,7 @@ def middle(region_hw: np.ndarray, least: float) -> tuple[np.ndarray, float]:
 
 
 def ways(place_hw: np.ndarray, depth_hw: np.ndarray) -> coo_array:
-    """Steps between neighbouring pixels of a region, longer where it is less deep.
+    """Return steps between neighbouring pixels of a region, longer where it is less deep.
 
     place_hw: a pixel's number, -1 outside.
     """

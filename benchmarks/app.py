@@ -60,7 +60,7 @@ def app(*options: str):
 
 
 def peak_memory(pid: int) -> float:
-    """Highest resident memory of a process so far, in MiB."""
+    """Return the highest resident memory of a process so far, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 

@@ -24,19 +24,21 @@ Number = Callable[[Tensor, int], Tensor]  # images (B, 1, H, W) in [0, 1], side 
 
 
 def centre(x_b1hw: Tensor, patch: int) -> Tensor:
-    """Nearness to the middle of the image, which knows nothing of what is in it: the mark to beat."""
+    """Return nearness to the middle of the image, which does not depend on its content: the mark to beat."""
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     return lesson.centre_proximity(rows * columns).expand(len(x_b1hw), -1)
 
 
 def dark_blob(x_b1hw: Tensor, patch: int) -> Tensor:
-    """Darkness of a patch relative to its surroundings: a difference of Gaussians."""
+    """Return the darkness of a patch relative to its surroundings: a difference of Gaussians."""
     cells = fine(x_b1hw, patch)
     return per_patch(blur(cells, 9.0) - blur(cells, 3.0))
 
 
 def border(x_b1hw: Tensor, patch: int) -> Tensor:
-    """Unlikeness to the border of the image: mean distance to the five likest border patches, in mean and deviation."""
+    """Return unlikeness to the border of the image: mean distance to the five likest border patches, in mean and
+    deviation.
+    """
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     values_bld = patches.patchify(x_b1hw, patch)
     known_blk = standardise_scores(torch.stack([values_bld.mean(dim=2), values_bld.std(dim=2)], dim=2))
@@ -46,12 +48,14 @@ def border(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def saliency(x_b1hw: Tensor, patch: int) -> Tensor:
-    """Centre + border unlikeness + dark blob, each z-scored in its image: the sum that the project set out from."""
+    """Return centre + border unlikeness + dark blob, each z-scored in its image: the sum that the project set
+    out from.
+    """
     return sum(standardise_scores(part(x_b1hw, patch)) for part in (centre, border, dark_blob))
 
 
 def edges(x_b1hw: Tensor, patch: int) -> Tensor:
-    """Edge strength around a patch."""
+    """Return the edge strength around a patch."""
     return per_patch(blur(slope(fine(transforms.standardise(x_b1hw), patch)), 4.0))
 
 
@@ -77,7 +81,7 @@ def multi_scale(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def network_selectors(network: Network) -> dict[str, Number]:
-    """Selectors by a pretrained network: 2-means on the decoder's features of a patch, and the error of its
+    """Return selectors by a pretrained network: 2-means on the decoder's features of a patch, and the error of its
     reconstruction when half of the image is hidden.
     """
 
@@ -104,7 +108,9 @@ def network_selectors(network: Network) -> dict[str, Number]:
 
 
 def inner(known_blk: Tensor, x_b1hw: Tensor, patch: int) -> Tensor:
-    """2-means from the middle patch and a corner; how much nearer each patch is to the cluster that lies further in."""
+    """Cluster patches by 2-means from the middle patch and a corner; return how much nearer each is to the cluster that
+    lies further in.
+    """
     middle_bl = centre(x_b1hw, patch)
     first = torch.full((len(known_blk),), int(middle_bl[0].argmax()))
     found = clusters.Clusters(clusters.two_means(known_blk, first, torch.zeros_like(first)), known_blk)

@@ -22,7 +22,7 @@ from train import memory
 
 
 def images(count: int = 32, size: int = 256) -> Tensor:
-    """Phantom images with lesions, float (count, 1, size, size) in [0, 1]."""
+    """Return phantom images with lesions, float (count, 1, size, size) in [0, 1]."""
     phantom = datasets.open_dataset("phantom")
     return datasets.stack(phantom.select(phantom.cases[:count]), size).stored_nchw.float() / 255
 
@@ -38,7 +38,7 @@ def with_scikit_learn(rows_bll: Tensor, first_b: Tensor, second_b: Tensor) -> np
 
 
 def compare(x_bchw: Tensor, selector: str, repeats: int) -> dict[str, float]:
-    """Median seconds and ratios of one selector on one batch."""
+    """Measure median seconds and ratios of one selector on one batch."""
     rows = clusters.relation(x_bchw, selector=selector)
     brightness = patchify(x_bchw, 16).mean(dim=2)
     first, second = brightness.argmax(dim=1), brightness.argmin(dim=1)

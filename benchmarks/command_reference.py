@@ -19,8 +19,8 @@ Rows = list[tuple[str, str, str]]  # option, default, help
 
 
 def commands() -> dict[str, str]:
-    """Command -> module with its ``main``: the app, the packages with a ``__main__`` and the files of train/ that are
-    run.
+    """Return by command the module with its ``main``: the app, the packages with a ``__main__`` and the files of train/
+    that are run.
     """
     found = {"app.py": "app"}
     found |= {f"-m {name}": f"{name}.__main__" for name in ("mpsams.imaging", "mpsams.annotation")}
@@ -152,7 +152,8 @@ def recipe_table(main: Callable) -> str:
 
 
 def section(command: str, module: str, shown: dict[str, str]) -> str:
-    """Markdown of a command's purpose and options; groups that another command before it has too are only named.
+    """Return Markdown of a command's purpose and options; groups that another command before it has too are only named.
+    shown: those, by their table.
 
     shown: those, by their table.
     """

@@ -29,8 +29,8 @@ def results(*sets: str) -> str:
 
 
 def assistants() -> str:
-    """Overlap and false lesions of the shipped assistants per image or slice and per volume, on the test part and on
-    the validation part.
+    """Return the overlap and false lesions of the shipped assistants per image or slice and per volume, on the test
+    part and on the validation part.
     """
     rows = []
     for name, words in SETS.items():
@@ -100,7 +100,9 @@ def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:
 
 
 def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
-    """Scores after each order, and each lesion-first order compared with random order, both with the adaptive ratio."""
+    """Return the scores after each order, and each lesion-first order compared with random order, both with the
+    adaptive ratio.
+    """
     found = tables.read(RESULTS / f"{plan}.jsonl")
     pairs = [
         each
@@ -153,6 +155,6 @@ def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict
 
 
 def rivals() -> str:
-    """Differences of the other methods from their papers, as a list."""
+    """Return the differences of the other methods from their papers, as a list."""
     deviations = methods.deviations()
     return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in deviations.items())

@@ -85,8 +85,8 @@ def selector_parameters() -> str:
 
 
 def mask_uncertainty() -> str:
-    """Entropy of masks on each data set, at random and lesion first by both readings, and how often H3 <= H2 <= H1
-    fails.
+    """Return the entropy of masks on each data set, at random and lesion first by both readings, and how often H3 <= H2
+    <= H1 fails.
     """
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
 
@@ -120,8 +120,8 @@ def mask_uncertainty() -> str:
 
 
 def shared_information() -> str:
-    """Mutual information of hidden and visible patches on each data set: at random, lesion first by both readings, one
-    block.
+    """Return the mutual information of hidden and visible patches on each data set: at random, lesion first by both
+    readings, one block.
     """
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
     orders = ("random", *READINGS, "block")

@@ -9,7 +9,7 @@ from benchmarks.doc_tables import ROOT, _slashed, record, table
 
 
 def packing() -> str:
-    """Packing beside reading everything into memory."""
+    """Return a table of packing beside reading everything into memory."""
     found = record(ROOT / "benchmarks" / "packing.json")
     named = [
         (f"{SETS[name]}, {size} px", found[f"{name}-{size}"]) for name in ("hecktor", "brats") for size in (128, 256)
@@ -34,7 +34,9 @@ ON_CPU_ONLY = ("processes", "onnx_runtime", "growth")
 
 
 def speed(folder: Path = ROOT / "benchmarks") -> str:
-    """Ratios of the benchmarks of training and inference, and a sentence on those that have not run on a GPU."""
+    """Return the ratios of the benchmarks of training and inference, and a sentence on those that have not run on a
+    GPU.
+    """
     found = {path.stem: record(path) for path in sorted(folder.glob("*.json"))}
     rows, skipped = [], []
     for name in BENCHMARKS:
@@ -65,7 +67,7 @@ FEATURES = {
 
 
 def strokes() -> str:
-    """Strokes of the simulated annotator to the target Dice score, for each tool and data set."""
+    """Return strokes of the simulated annotator to the target Dice score, for each tool and data set."""
     found = {name: record(ROOT / "benchmarks" / f"annotator-{name}.json") for name in DRAWN}
     first = found["busi"]
     rows = []
@@ -106,7 +108,7 @@ def learning_table() -> str:
 
 
 def clients() -> str:
-    """Response times of many clients at once, and errors."""
+    """Return the response times of many clients at once, and errors."""
     result = record(ROOT / "benchmarks" / "clients.json")
     rows = [
         [name, str(count), f"{result['p50_s'][name]:.1f}", f"{result['p95_s'][name]:.1f}"]
@@ -137,8 +139,8 @@ ACTIONS = {
 
 
 def hall(folder: Path = ROOT / "benchmarks") -> str:
-    """Response times of visitors of the page, and sentences on the load, errors, memory and start, of the records there
-    are.
+    """Return the response times of visitors of the page, and sentences on the load, errors, memory and start, of the
+    records there are.
     """
     found = {
         name: record(folder / f"{name}.json")

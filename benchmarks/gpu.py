@@ -50,7 +50,7 @@ def flops(work: Callable[[], object]) -> int:
 
 
 def matrix_rate(device: torch.device, side: int = SIDE, products: int = PRODUCTS) -> float:
-    """FLOP/s of bf16 products of square matrices: the median of a few."""
+    """Measure FLOP/s of bf16 products of square matrices: the median of a few."""
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     taken = []
     for _ in range(products + 3):  # the first do not count

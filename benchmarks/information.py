@@ -101,7 +101,7 @@ def hidden_by_epoch(length: int, ratio: str) -> Tensor:
 
 
 def mask_uncertainty(length: int, lesion_n: Tensor, order: str) -> dict[str, dict[str, list[float]]]:
-    """Bits on the kept epochs of the two variants of the method that hide in this order."""
+    """Return the bits on the kept epochs of the two variants of the method that hide in this order."""
     bits = bits_of(length)["h1" if order == "random" else "h3"]
     at = torch.tensor(KEPT) - 1
     ratios = {name: ratio for (kind, ratio), name in mps_ams.VARIANTS.items() if kind == order}
@@ -123,8 +123,8 @@ def bits_of(length: int) -> dict[str, Callable[[int, int], float]]:
 
 
 def ordering(lesion_nl: Tensor, order_nl: Tensor) -> dict[str, float]:
-    """Share of cases in which H3 <= H2 <= H1 fails, over all images and all epochs of MPS-AMS, and number of masks that
-    are none of those counted.
+    """Return the share of cases in which H3 <= H2 <= H1 fails, over all images and all epochs of MPS-AMS, and number of
+    masks that are none of those counted.
 
     largest_cluster, first_epoch: of the images and epochs where H3 > H2, and most_bits by how much at most; 0 without
     any.
@@ -155,7 +155,7 @@ def ordering(lesion_nl: Tensor, order_nl: Tensor) -> dict[str, float]:
 
 
 def shared_information(covariance_ll: Tensor, order_nl: Tensor) -> Tensor:
-    """Mutual information of hidden and visible, with 0 to L patches hidden: float64 (N, L + 1) in bits."""
+    """Return the mutual information of hidden and visible, with 0 to L patches hidden: float64 (N, L + 1) in bits."""
     return torch.cat([uncertainty.information_curve(covariance_ll, part) for part in order_nl.split(64)])
 
 
@@ -173,8 +173,8 @@ def mean_shared(means_n1hw: Tensor, order_nl: Tensor) -> list[float]:
 
 
 def over_epochs(shared_nk: Tensor) -> dict[str, dict[str, float]]:
-    """Mutual information, also per hidden patch, on average over images and the 800 epochs, with a fixed and an
-    adaptive ratio.
+    """Return the mutual information, also per hidden patch, on average over images and the 800 epochs, with a fixed and
+    an adaptive ratio.
     """
     mean_k = shared_nk.mean(dim=0)
     found = {}
@@ -195,7 +195,7 @@ def mixed_mask_share(means_n1hw: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) -> dict:
-    """Curves, checks and marks of a data set; the same seed gives the same."""
+    """Measure curves, checks and marks of a data set; the same seed gives the same."""
     generator = torch.Generator().manual_seed(seed)
     means_n1hw = means_of(stack, patch)
     covariance_ll = uncertainty.patch_covariance(means_n1hw, 1)

@@ -62,7 +62,7 @@ def receive(name: str, line: Connection) -> dict:
 
 
 def end(process, line: Connection) -> None:
-    """Tell a contestant to end, and see to it."""
+    """Tell a contestant to end; kill it if it does not."""
     with contextlib.suppress(OSError):
         line.send(False)
     line.close()

@@ -113,7 +113,7 @@ def at_random(truth_bl: Tensor) -> Clusters:
 
 
 def score(found: Clusters) -> Tensor:
-    """Scores by which patches are ranked: (B, L)."""
+    """Return the scores by which patches are ranked: (B, L)."""
     return found.rows_bln[:, :, 0] if found.rows_bln.shape[2] == 1 else found.score_bl
 
 
@@ -124,7 +124,7 @@ def with_lesion(stack: Stack, patch: int) -> Tensor:
 
 
 def measure(stack: Stack, indices: Tensor, patch: int, select: Select, name: str) -> dict[str, np.ndarray]:
-    """Per image: auc, lift (of the cluster), lift_top, size (of the cluster), cover-E at each epoch E, ms."""
+    """Measure per image: auc, lift (of the cluster), lift_top, size (of the cluster), cover-E at each epoch E, ms."""
     kept: dict[str, list] = {}
     for lot in tqdm(indices.split(BATCH), desc=name, unit=f"x{BATCH} img", leave=False):
         images_b1hw, masks_b1hw = stack.take(lot)

@@ -119,7 +119,7 @@ def copy_patients(name: str, root: Path, patients: int, into: Path) -> Path:
 
 
 def write_synthetic(root: Path, patients: int, slices: int, side: int) -> Path:
-    """CT of an ellipse with noise and a ball in it, 256 mm wide, in HECKTOR's layout; returns the folder."""
+    """Write a CT of an ellipse with noise and a ball in it, 256 mm wide, in HECKTOR's layout; return the folder."""
     import nibabel
 
     source = np.random.default_rng(0)

@@ -77,8 +77,8 @@ class RandHideLesionFirstd(RandomizableTransform, MapTransform):
 
 
 def transforms(careful: bool, ratio: Tensor) -> Compose:
-    """From an image in memory, uint8 (1, H, W), to what a step needs; what comes before the first random
-    one is cached.
+    """Return the transforms from an image in memory, uint8 (1, H, W), to what a step needs; what comes before the first
+    random one is cached.
     """
     cached = [EnsureTyped("image", dtype=torch.float32, track_meta=False), NormalizeIntensityd("image")]
     if careful:
@@ -88,7 +88,7 @@ def transforms(careful: bool, ratio: Tensor) -> Compose:
 
 
 def network(width: int, careful: bool) -> nn.Module:
-    """MONAI's BasicUNet with as many channels as ours."""
+    """Return MONAI's BasicUNet with as many channels as ours."""
     features = tuple(width * factor for factor in (1, 2, 4, 8, 16, 1))
     return BasicUNet(2, 1, 1, features, norm="batch") if careful else BasicUNet(2, 1, 1, features)
 

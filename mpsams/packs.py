@@ -110,7 +110,7 @@ def check_lengths(folder: Path, least: dict[str, int]) -> None:
 
 
 def source_hash(files: tuple[Path, ...]) -> str:
-    """SHA-256 over the bytes of a patient's files."""
+    """Return the SHA-256 of the bytes of a patient's files."""
     digest = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:

@@ -50,7 +50,8 @@ def constant(progress: float) -> float:
 
 
 def cosine_rise(start: float, progress: float) -> float:
-    """BYOL's decay of the moving average: from ``start`` to 1 along half a cosine (Grill et al. 2020, appendix J).
+    """Return BYOL's decay of the moving average: from ``start`` to 1 along half a cosine (Grill et al. 2020, appendix
+    J).
 
     progress: share of the training done, in [0, 1].
     """

@@ -103,7 +103,7 @@ def apply(x_b1hw: Tensor, parameters: ViewParameters, side: int) -> Tensor:
 
 
 def gaussian_blur(x_b1hw: Tensor, deviation_b: Tensor) -> Tensor:
-    """Each image through its own Gaussian of ``deviation_b`` pixels; 0 leaves it as it is. Edges repeat."""
+    """Blur each image by its own Gaussian of ``deviation_b`` pixels; 0 leaves it as it is. Edges repeat."""
     reach = math.ceil(3 * float(deviation_b.max()))  # before it goes to a GPU, which need not be waited for
     if reach == 0:
         return x_b1hw

@@ -123,7 +123,9 @@ def further_training_row(about: dict) -> list[str]:
 
 
 def reading(about: dict) -> list[str]:
-    """Rows of the card on how the network's answer is read (train.calibrate); none where it is taken as it is."""
+    """Return rows of the card on how the network's answer is read (train.calibrate); none where it is taken
+    as it is.
+    """
     fitted, rule = about.get("calibration"), about.get("rule")
     rows = [("Flips", "the mean over the image and its mirror image")] if about.get("flips_averaged") else []
     if fitted and fitted["kind"] != "none":
@@ -263,5 +265,5 @@ def means(values: dict, unit: str) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Three decimals, or a dash where the set was empty."""
+    """Return a number with three decimals, or a dash where the set was empty."""
     return "–" if value is None else f"{value:.3f}"

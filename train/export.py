@@ -149,7 +149,8 @@ def ours(found: Checkpoint, network: Network) -> Callable[..., Tensor]:
 
 
 def trials(network: Network) -> list[tuple[Tensor, ...]]:
-    """Batches to compare on: phantoms at the network's size, noise at several sizes, and darkness but for a corner.
+    """Return batches to compare on: phantoms at the network's size, noise at several sizes, and darkness but for a
+    corner.
 
     Each with patches to hide.
     """
@@ -225,7 +226,9 @@ def session(data: bytes, threads: int):
 
 @torch.inference_mode()
 def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[Tensor, ...]]) -> float:
-    """Largest absolute difference between ONNX Runtime on a file's bytes and ``own``; NaN when either gives NaN."""
+    """Return the largest absolute difference between ONNX Runtime on a file's bytes and ``own``; NaN when either gives
+    NaN.
+    """
     theirs = session(data, torch.get_num_threads())
     names = [node.name for node in theirs.get_inputs()]
     gaps = []

@@ -36,8 +36,8 @@ class Hashing:
 
 
 def hash_images(dataset: datasets.Dataset) -> dict[str, list[str]]:
-    """Hash of each image's values -> the patients (of pictures: the cases) it belongs to, several where there are
-    copies. Masks and what cannot be opened are passed over.
+    """Hash each image's values; return by hash the patients (of pictures: the cases) it belongs to, several where there
+    are copies. Masks and what cannot be opened are passed over.
     """
     found: dict[str, list[str]] = {}
     for group in tqdm(list(dict.fromkeys(dataset.groups)), desc="hashing", disable=None):

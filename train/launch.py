@@ -135,7 +135,7 @@ def data_parallel(module: nn.Module, has_unused: bool = False) -> nn.Module:
 
 
 def no_sync(network: nn.Module) -> contextlib.AbstractContextManager:
-    """Context in which gradients add up in each process; they are averaged in the next backward outside it."""
+    """Return a context in which gradients add up in each process; they are averaged in the next backward outside it."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
 
 

@@ -197,8 +197,8 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
 
 
 def covariance(stack: Stack, patch: int) -> Tensor:
-    """Covariance of the patch means over (at most ``MANY``) standardised images, which the app's information plot
-    needs: (L, L).
+    """Return the covariance of the patch means over (at most ``MANY``) standardised images, which the app's information
+    plot needs: (L, L).
     """
     some = torch.arange(len(stack))[:: 1 + len(stack) // MANY].split(CHUNK)
     means = [F.avg_pool2d(transforms.standardise(stack.take(indices)[0].cpu() / 255), patch) for indices in some]

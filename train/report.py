@@ -216,7 +216,7 @@ def list_keys(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[s
 
 
 def reading(results: Results, paper: Mapping) -> list[str]:
-    """Notes on reading the numbers."""
+    """Return notes on reading the numbers."""
     lines = [
         "",
         "## How to read this",

@@ -302,7 +302,7 @@ def fingerprint(job: Job) -> str:
 
 
 def training_entries(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
-    """Entries of a run's record on its training."""
+    """Return entries of a run's record on its training."""
     config, schedule = about["config"], about["config"]["optim" if job.kind == "pretrain" else "recipe"]
     own = {
         "size": about["size"],

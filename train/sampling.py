@@ -50,8 +50,8 @@ def _measure(images_bchw: Tensor, masks_b1hw: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def contrast(images_bchw: Tensor, masks_b1hw: Tensor) -> Tensor:
-    """Difference of the means of the lesion and of a ring around it, in deviations of the image: (B,); 0 where one is
-    empty.
+    """Return the difference of the means of the lesion and of a ring around it, in deviations of the image: (B,); 0
+    where one is empty.
 
     Of several channels the largest counts.
     """
@@ -68,7 +68,9 @@ def contrast(images_bchw: Tensor, masks_b1hw: Tensor) -> Tensor:
 
 
 def draw(weights_n: Tensor, generator: torch.Generator) -> Tensor:
-    """N image numbers in random order, each as often as its weight says, rounded up or down at random: int64 (N,)."""
+    """Draw N image numbers in random order, each as often as its weight says, rounded up or down at random:
+    int64 (N,).
+    """
     count = len(weights_n)
     points_n = (
         torch.arange(count, dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)

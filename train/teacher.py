@@ -58,8 +58,8 @@ def draw(count: int, batch: int, generator: torch.Generator) -> Tensor:
 
 
 def views(images_bchw: Tensor, options: Teacher, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Unlabelled images in [0, 1] as the teacher and as the trained network see them, both standardised (B,
-    C, H, W).
+    """Return unlabelled images in [0, 1] as the teacher and as the trained network see them, both standardised (B, C,
+    H, W).
     """
     drawn = transforms.draw(len(images_bchw), options.augment, generator)
     plain_bchw = transforms.apply_geometry(images_bchw, drawn)
@@ -82,7 +82,7 @@ def labels(teacher: nn.Module, x_bchw: Tensor, sure: float) -> tuple[Tensor, Ten
 
 
 def loss(logits_b1hw: Tensor, label_b1hw: Tensor, sure_b1hw: Tensor) -> Tensor:
-    """Cross-entropy of the pixels whose label is sure, summed and divided by all pixels."""
+    """Return the cross-entropy of the pixels whose label is sure, summed and divided by all pixels."""
     entropy_b1hw = F.binary_cross_entropy_with_logits(logits_b1hw, label_b1hw.float(), reduction="none")
     return (entropy_b1hw * sure_b1hw).mean()
 

@@ -24,7 +24,7 @@ def vote_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
 
 
 def pair_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
-    """1 - the mean Dice score of all pairs of masks; in [0, 1]. Small lesions count as much as large ones.
+    """Return 1 - the mean Dice score of all pairs of masks; in [0, 1]. Small lesions count as much as large ones.
 
     ValueError as for ``vote_disagreement``.
     """

@@ -55,7 +55,7 @@ def volume(scan: Scan) -> bytes:
 
 
 def _without_padding(scan: Scan, voxels_xy: np.ndarray) -> np.ndarray:
-    """Voxels with the scan's background in place of its padding, which NIfTI has no way to state."""
+    """Return voxels with the scan's background in place of its padding, which NIfTI has no way to state."""
     if scan.padding is None:
         return voxels_xy
     background = (scan.background - scan.intercept) / scan.slope

@@ -38,7 +38,7 @@ def case_of(
 
 
 def epoch_of(epoch: float) -> float:
-    """Return the epoch. ValueError unless at least one patch is left visible at it."""
+    """Return the epoch, if at least one patch is left visible at it. ValueError otherwise."""
     if not 1 <= epoch <= LAST_EPOCH:
         raise ValueError(f"epoch {epoch:g}; allowed are 1 to {LAST_EPOCH}")
     return epoch

@@ -48,7 +48,8 @@ class Marks:
 
 
 def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:
-    """Boxes from JSON: one [left, top, right, bottom] or a list of them; "" is none.
+    """Parse boxes from JSON: one [left, top, right, bottom] or a list of them; "" is none. ValueError says what is
+    allowed.
 
     ValueError says what is allowed.
     """
@@ -60,7 +61,8 @@ def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:
 
 
 def parse_points(text: str) -> list[tuple[float, float, int]]:
-    """Points from JSON: one [x, y] or [x, y, label] or a list of them, label 1 (the default) or 0.
+    """Parse points from JSON: one [x, y] or [x, y, label] or a list of them, label 1 (the default) or 0. ValueError
+    says what is allowed.
 
     ValueError says what is allowed.
     """
@@ -71,7 +73,9 @@ def parse_points(text: str) -> list[tuple[float, float, int]]:
 
 
 def parse_rows(text: str, name: str, *lengths: int) -> list[Sequence[float]]:
-    """Rows of finite numbers of one of these lengths from JSON; one row alone may stand without the outer list."""
+    """Parse rows of finite numbers of one of these lengths from JSON; one row alone may stand without the
+    outer list.
+    """
     try:
         rows = json.loads(text) if text.strip() else []
     except (ValueError, RecursionError):

@@ -137,7 +137,7 @@ class Session:
             self.reserve = page.budget.reserve
 
     def clustering(self, modality: str, seed: float | None = 0, selector: str | None = None) -> dict:
-        """Options of ``inference.study`` for a modality. ValueError for a seed that is not allowed."""
+        """Return the options of ``inference.study`` for a modality. ValueError for a seed that is not allowed."""
         return open_case.clustering_options(self.registry.clustering(modality, selector), seed or 0)
 
     def on_case(
@@ -170,7 +170,7 @@ class Session:
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:
-        """Within this context ``on_case`` registers listeners of the tab."""
+        """Let ``on_case`` register listeners of the tab while inside."""
         # in the browser, so that selections stay in order
         on_event(tab.select, None, [], self.open_tab, js=f"() => {{ window.address?.changed(); return {tab.id!r}; }}")
         self._tab = tab

@@ -146,7 +146,7 @@ class Scan:
         return None if self.affine is None else geometry.spacing(self.affine, plane)
 
     def pixel_hw(self, plane: str = "axial") -> tuple[float, float]:
-        """Height and width of a pixel as it is drawn: millimetres, in pixel space only their ratio."""
+        """Return the height and width of a pixel as it is drawn: millimetres, in pixel space only their ratio."""
         spacing = self.spacing(plane)
         return (self.aspect, 1.0) if spacing is None else spacing[1:]
 

@@ -20,7 +20,7 @@ _PIXELS = np.diag([-1.0, -1.0, 1.0, 1.0])  # columns to the left, rows to the ba
 
 
 def radiological_view(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: str = "axial") -> np.ndarray:
-    """Slices as a radiologist expects them: a view (S, H, W) of the voxels, so writing to it writes to them.
+    """Return slices as a radiologist expects them: a view (S, H, W) of the voxels, so writing to it writes to them.
 
     Axial slices run from the feet up, coronal ones from front to back, sagittal ones from right to left. An
     oblique volume is cut along the voxel axes closest to the body's (``nibabel.io_orientation``). affine: (4, 4)
@@ -71,18 +71,18 @@ def letters(direction: np.ndarray) -> str:
 
 
 def voxel_mm3(affine: np.ndarray) -> float:
-    """Cubic millimetres of a voxel, also where the axes are not at right angles."""
+    """Return cubic millimetres of a voxel, also where the axes are not at right angles."""
     return float(abs(np.linalg.det(affine[:3, :3])))
 
 
 def pixel_mm2(affine: np.ndarray, plane: str = "axial") -> float:
-    """Square millimetres of a pixel in the slices of a plane."""
+    """Return square millimetres of a pixel in the slices of a plane."""
     _, row, column = steps(affine, plane)
     return float(np.linalg.norm(np.cross(row, column)))
 
 
 def angle(affine: np.ndarray) -> float:
-    """By how many degrees the voxel grid is turned away from the body's axes; 0 for a straight scan."""
+    """Return by how many degrees the voxel grid is turned away from the body's axes; 0 for a straight scan."""
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     nearest = np.abs(unit).max(axis=0).min()
     return float(np.degrees(np.arccos(min(1.0, nearest))))

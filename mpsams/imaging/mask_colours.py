@@ -19,7 +19,8 @@ _NO_LABEL = "The colour of index 255 was taken as not labelled, so not as lesion
 
 
 def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Distance of each pixel of a colour picture from the background: uint8 (H, W), and sentences on how it was found.
+    """Return the distance of each pixel of a colour picture from the background: uint8 (H, W), and sentences on how it
+    was found.
 
     rgb_hwc: uint8. index_hw: the numbers of the colours in a palette, else None. Grey pictures give their brightness,
     those with black the largest of the three colours, and those without black, as RGB of one-hot channels, the distance
@@ -73,8 +74,8 @@ def are_labels(rgb_hwc: np.ndarray, index_hw: np.ndarray) -> bool:
 
 
 def _unlabelled_pixels(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Pixels that a palette marks as "not labelled": in VOC's colour for it, or as index 255 beside fewer small ones:
-    bool (H, W).
+    """Return the pixels that a palette marks as "not labelled": in VOC's colour for it, or as index 255 beside fewer
+    small ones: bool (H, W).
     """
     none_hw = np.zeros(rgb_hwc.shape[:2], bool)
     if index_hw is None:

@@ -145,7 +145,7 @@ def _labels(levels: Levels) -> tuple[str, ...]:
 
 
 def _refuse_negative(levels: Levels) -> None:
-    """Few labels, or small whole numbers, may be negative; and soft edges may overshoot."""
+    """Refuse negative values except of few labels, of small whole numbers, and of soft edges that overshoot."""
     labels = levels.few or (levels.whole and max(-levels.low, levels.high) <= SMALL)
     if not labels and levels.high > TINY and levels.low < -0.25 * levels.high:
         values = f"values from {levels.low:.4g} to {levels.high:.4g}"
@@ -164,7 +164,7 @@ def _has_void(levels: Levels) -> bool:
 
 
 def _between(channel: Scan, high: float) -> tuple[bool, bool]:
-    """Two bools: values between 10% and 90% of the highest fill areas; they are most of the values above 10%.
+    """Return two bools: values between 10% and 90% of the highest fill areas; they are most of the values above 10%.
 
     Labels fill areas, soft edges change from pixel to pixel; an image has more between than a mask's edges have.
     """
@@ -181,7 +181,7 @@ def _between(channel: Scan, high: float) -> tuple[bool, bool]:
 
 
 def _from_codes(channel: Scan, levels: Levels, codes: Codes) -> LesionMask:
-    """By a data set's own codes; shares of 1 are cut at one half where 1 is a lesion."""
+    """Return the lesion by a data set's own codes; shares of 1 are cut at one half where 1 is a lesion."""
     soft = not levels.whole and levels.low >= -0.5 and levels.high <= 1.5 and 1 in codes.lesion
     found = np.rint(levels.values) if levels.whole else levels.values
     strange = sorted({float(value) for value in found} - set(codes.known))

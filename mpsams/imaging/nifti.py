@@ -207,7 +207,7 @@ def _share(count: int, size: int) -> str:
 
 
 def _luminance(voxels_cxyz: np.ndarray) -> np.ndarray:
-    """RGB to grey as Pillow's "L", uint8 (X, Y, Z), slice by slice to stay small."""
+    """Convert RGB to grey as Pillow's "L", uint8 (X, Y, Z), slice by slice to stay small."""
     grey_xyz = np.empty(voxels_cxyz.shape[1:], np.uint8, order="F")
     for z in range(voxels_cxyz.shape[3]):
         red, green, blue = voxels_cxyz[..., z].astype(np.uint32)

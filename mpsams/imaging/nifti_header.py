@@ -146,7 +146,7 @@ def layout_of(header) -> Layout:
 
 
 def scaling(header) -> tuple[float, float]:
-    """Slope and intercept; 1 and 0 where the slope is 0 or no number, which is NIfTI for "not scaled"."""
+    """Return slope and intercept; 1 and 0 where the slope is 0 or no number, which is NIfTI for "not scaled"."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not math.isfinite(slope):
         return 1.0, 0.0

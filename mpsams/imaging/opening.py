@@ -42,7 +42,7 @@ def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
 
 
 def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
-    """Files that are not to be unpacked any more."""
+    """Read files that are not unpacked any further."""
     kinds = [kind(file) for file in files]
     several = [file for file, own in zip(files, kinds, strict=True) if own == "dicom"]
     if several:

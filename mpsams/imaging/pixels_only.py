@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 def png(data: bytes) -> Picture:
-    """Signature, then chunks of length, name, content and checksum, up to IEND."""
+    """Copy a PNG without other parts: signature, then chunks of length, name, content and checksum, up to IEND."""
     file, at, exif, animated = io.BytesIO(), 8, b"", False
     file.write(data[:8])
     if data[12:16] != b"IHDR":
@@ -53,7 +53,9 @@ def png(data: bytes) -> Picture:
 
 
 def jpeg(data: bytes) -> Picture:
-    """Segments of marker, length and content up to the first scan; scans are kept as they are."""
+    """Copy a JPEG without other parts: segments of marker, length and content up to the first scan; scans are kept as
+    they are.
+    """
     file, at, exif = io.BytesIO(), 2, b""
     file.write(data[:2])
     for _ in range(_MAX_PARTS):
@@ -98,7 +100,9 @@ def tiff(data: bytes) -> Picture:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """EXIF is a TIFF without a picture; 1, upright, where it is missing or broken."""
+    """Return the orientation in an EXIF, which is a TIFF without a picture; 1, upright, where it is missing
+    or broken.
+    """
     try:
         return _directory(exif)[0].get(ORIENTATION, [3, 1, 1])[2]
     except (struct.error, OverflowError):

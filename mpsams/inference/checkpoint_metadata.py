@@ -44,16 +44,16 @@ def has_whole_network(metadata: dict) -> bool:
 
 
 def channels(metadata: dict) -> int:
-    """Channels of the images a network takes."""
+    """Return the channels of the images a network takes."""
     return metadata.get("model", {}).get("channels", 1)
 
 
 def training_data(metadata: dict) -> tuple[str, str, int]:
-    """Training data of a network: modality, outlined target, and number of images (0 when not stated)."""
+    """Return the training data of a network: modality, outlined target, and number of images (0 when not stated)."""
     data = metadata.get("data", {})
     return data.get("modality", "unknown"), data.get("target", "unknown"), int(data.get("images", 0))
 
 
 def training_data_of(network: Network) -> tuple[str, str, int]:
-    """``training_data`` of an open network."""
+    """Return ``training_data`` of an open network."""
     return training_data(network.metadata)

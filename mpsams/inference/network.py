@@ -114,8 +114,8 @@ def check_finite(x: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def agreement_in_bfloat16(unet: UNet, batches: Iterable[Tensor], readout: Readout | None = None) -> float:
-    """Pooled DSC in [0, 1] between a segmentation network's masks in float32 and in bfloat16; 0 where both are empty,
-    which compares nothing.
+    """Return the pooled DSC in [0, 1] between a segmentation network's masks in float32 and in bfloat16; 0 where both
+    are empty, which compares nothing.
 
     batches: standardised images (B, C, H, W). readout: of the network, without its rule; None for logits as they are.
     The network is left in float32.

@@ -16,7 +16,8 @@ TITLES = tables.TITLES | {"scratch": "From scratch", ASSIST: "Assistant"}
 
 
 def parse_name(name: str) -> tuple[str, str, str]:
-    """Data set, method and percent of labels in a network's name; a name of another form is all method.
+    """Return the data set, method and percent of labels of a network's name; a name of another form is all method. An
+    assistant's method is ``ASSIST``.
 
     An assistant's method is ``ASSIST``.
     """
@@ -32,8 +33,8 @@ def is_assistant(name: str) -> bool:
 
 
 def titles_of(names: Iterable[str]) -> dict[str, str]:
-    """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only
-    where they differ.
+    """Return networks with titles for people, assistants first, then in the paper's order; percent and data set are
+    said only where they differ.
     """
     parts = {name: parse_name(name) for name in names}
     several = [len({part[k] for part in parts.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]

@@ -108,5 +108,5 @@ def agreement(clustered: Study, truth_11ss: Tensor) -> Agreement:
 
 
 def coverage(hidden_1l: Tensor, truth_1l: Tensor) -> float:
-    """Share of the lesion patches that is hidden, in [0, 1]; NaN when there are none."""
+    """Return the share of the lesion patches that is hidden, in [0, 1]; NaN when there are none."""
     return float(hidden_1l[truth_1l].float().mean())

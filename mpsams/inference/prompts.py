@@ -47,7 +47,7 @@ class Prompt:
     mask: np.ndarray | None = None
 
     def points(self, positive: bool) -> np.ndarray:
-        """Clicks and scribbled pixels of one kind: float (N, 2), rows and columns."""
+        """Return clicks and scribbled pixels of one kind: float (N, 2), rows and columns."""
         clicks_n2 = np.asarray(self.positive if positive else self.negative, dtype=np.float64).reshape(-1, 2)
         if self.scribbles is None:
             return clicks_n2
@@ -203,7 +203,7 @@ def pixels_in_span(start: float, length: float, side: int, size: int) -> Tensor:
 
 
 def point_map(points_n2: np.ndarray, crop: Box, size: int) -> Tensor:
-    """Points of the image as squares of ``POINT`` pixels in the crop: float (S, S), 0 or 1."""
+    """Return points of the image as squares of ``POINT`` pixels in the crop: float (S, S), 0 or 1."""
     map_ss = torch.zeros(size, size)
     at_n2 = np.floor((points_n2 + 0.5 - np.asarray(crop[:2])) * size / np.asarray(crop[2:])).astype(int)
     at_n2 = at_n2[((at_n2 >= 0) & (at_n2 < size)).all(axis=1)]

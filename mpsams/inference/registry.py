@@ -70,7 +70,7 @@ class ModelRegistry:
             return self._open[key]
 
     def path(self, name: str) -> Path:
-        """Path of the checkpoint of that name. ValueError as for ``network``."""
+        """Return the path of the checkpoint of that name. ValueError as for ``network``."""
         found = self._catalogue()
         if name not in found:
             raise ValueError(f"no weights are named {name!r}; there are: {', '.join(self.names()) or 'none at all'}")
@@ -204,7 +204,9 @@ def _summarise(measured: dict) -> dict:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Modification time (ns) and size (bytes) of a file; (0, 0) if it cannot be read, such as a broken link."""
+    """Return the modification time (ns) and size (bytes) of a file; (0, 0) if it cannot be read, such as a
+    broken link.
+    """
     try:
         about = path.stat()
     except OSError:

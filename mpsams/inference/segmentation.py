@@ -57,7 +57,7 @@ def grid_probability(network: Network, unit: np.ndarray, box: Box | None = None)
 
 @torch.inference_mode()
 def features(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """Features of the decoder's last level: unit image (H, W) -> float32 (K, S, S), K the U-Net's width.
+    """Return the features of the decoder's last level: unit image (H, W) -> float32 (K, S, S), K the U-Net's width.
 
     The 1x1 head turns them into logits or pixels. unit, box, ValueError: as for ``grid_probability``.
     """

@@ -39,7 +39,9 @@ def overlap(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def defined(scores: dict[str, float], mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Scores to be shown: with NaN for the PPV of an empty mask and for the Sen of an empty truth, which are 0 / 0."""
+    """Return the scores to be shown: with NaN for the PPV of an empty mask and for the Sen of an empty truth, which are
+    0 / 0.
+    """
     undefined = {"ppv": not mask.any(), "sen": not truth.any()}
     return {name: float("nan") if undefined.get(name) else value for name, value in scores.items()}
 

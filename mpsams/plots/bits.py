@@ -112,7 +112,7 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
 
 
 def draw_undecided(record: Mapping, selector: str) -> list[Curve]:
-    """Bits left undecided by epoch, a curve per variant."""
+    """Return the bits left undecided by epoch, a curve per variant."""
     found = record["undecided"]["random"] | record["undecided"][selector]
     return [
         (words, LOOKS[name][0], LOOKS[name][2], record["epochs"], found[name]) for name, words in STRATEGIES.items()
@@ -120,7 +120,7 @@ def draw_undecided(record: Mapping, selector: str) -> list[Curve]:
 
 
 def draw_shared(record: Mapping, each: bool = False) -> list[Curve]:
-    """Bits shared by hidden and visible patches by ratio, a curve per order; each: per hidden patch."""
+    """Return the bits shared by hidden and visible patches by ratio, a curve per order; each: per hidden patch."""
     ratios = np.array(record["ratios"])
     inside = (ratios > 0) & (ratios <= LAST)
     hidden = np.floor(ratios[inside] * record["patches"]) if each else 1.0
@@ -173,7 +173,7 @@ def _name_all(figure: Figure, grid: np.ndarray) -> None:
 
 
 def draw_by_cluster(values: Sequence[float], gap: float) -> list[float]:
-    """Rising values moved up until neighbours are ``gap`` apart, then all moved by as much so that their mean stays."""
+    """Move rising values up until neighbours are ``gap`` apart, then move all down so that their mean stays."""
     moved = list(values)
     for i in range(1, len(moved)):
         moved[i] = max(moved[i], moved[i - 1] + gap)

@@ -110,12 +110,12 @@ def shrunk_mask(mask_hw: np.ndarray, longest: int = 512) -> np.ndarray:
 
 
 def fill_path(mask_hw: np.ndarray) -> str:
-    """Path over the True cells of a bool (H, W): one rectangle per run in a row; empty for no cell."""
+    """Return the path over the True cells of a bool (H, W): one rectangle per run in a row; empty for no cell."""
     return "".join(f"M{a} {y}h{b - a}v1h{a - b}z" for y, a, b in _runs(mask_hw))
 
 
 def edge_path(mask_hw: np.ndarray) -> str:
-    """Path along the border between True and False cells of a bool (H, W); outside the image is False."""
+    """Return the path along the border between True and False cells of a bool (H, W); outside the image is False."""
     padded = np.pad(np.asarray(mask_hw, bool), 1)
     across = (padded[1:] != padded[:-1])[:, 1:-1]  # line y lies between rows y - 1 and y
     down = (padded[:, 1:] != padded[:, :-1])[1:-1].T
@@ -124,8 +124,8 @@ def edge_path(mask_hw: np.ndarray) -> str:
 
 
 def contour_path(mask_hw: np.ndarray) -> str:
-    """Closed lines around the True cells of a bool (H, W), which cut its corners; unlike ``edge_path`` they can be
-    dashed.
+    """Return closed lines around the True cells of a bool (H, W), which cut its corners; unlike ``edge_path`` they can
+    be dashed.
     """
     from contourpy import contour_generator
 
@@ -144,7 +144,7 @@ def cells(mask_1l: Tensor, columns: int) -> np.ndarray:
 
 
 def _runs(mask_hw: np.ndarray) -> Iterable[tuple[int, int, int]]:
-    """Runs of True in each row of a bool (H, W): row, first column, column after the last."""
+    """Return the runs of True in each row of a bool (H, W): row, first column, column after the last."""
     steps = np.diff(np.pad(np.asarray(mask_hw, bool), ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
     return zip(rows.tolist(), starts.tolist(), np.nonzero(steps == -1)[1].tolist(), strict=True)
@@ -181,7 +181,7 @@ def box_on_image(source: str, box: Box | None, shape_hw: tuple[int, int], size_h
 
 
 def box_path(top: int, left: int, height: int, width: int) -> str:
-    """Path around a box of cells."""
+    """Return the path around a box of cells."""
     return f"M{left} {top}h{width}v{height}h{-width}z"
 
 

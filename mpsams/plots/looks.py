@@ -66,7 +66,9 @@ def colour(method: str) -> str:
 
 
 def outline(method: str) -> tuple[str, str]:
-    """Colour, "#rrggbb", and dashes, "7 4" or "" for a whole line, of a method's outline beside those of others."""
+    """Return colour, "#rrggbb", and dashes, "7 4" or "" for a whole line, of a method's outline beside those
+    of others.
+    """
     return OUTLINES.get(method, OTHER_OUTLINE)
 
 

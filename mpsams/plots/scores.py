@@ -208,7 +208,7 @@ def _lines(ax: Axes, drawn: Sequence[tuple[str, Sequence[float]]], every: bool) 
 
 
 def _legend(figure: Figure, methods: Sequence[str], titles: Mapping[str, str], where: str, columns: int = 1) -> None:
-    """Colour, marker and dashes of each method."""
+    """Draw a legend with colour, marker and dashes of each method."""
     from matplotlib.lines import Line2D
 
     handles = []
@@ -233,7 +233,7 @@ def _legend(figure: Figure, methods: Sequence[str], titles: Mapping[str, str], w
 
 
 def _aside(method: str, others: Iterable[str]) -> float:
-    """Horizontal offset of a method from the middle of a label share, among those that are there."""
+    """Return the horizontal offset of a method from the middle of a label share, among those that are there."""
     names = sorted(set(others), key=_place)
     return (names.index(method) - (len(names) - 1) / 2) * min(0.09, 0.7 / len(names))
 

@@ -124,7 +124,7 @@ class Results:
 
 
 def plans(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
-    """Plan name -> the files with rows of it, both sorted. ValueError as ``read``."""
+    """Return the files with rows of each plan, by its name, both sorted. ValueError as ``read``."""
     found: dict[str, list[Path]] = {}
     for path in sorted(map(Path, paths)):
         for name in dict.fromkeys(_text(row, "plan", f"{path}, line {number}") for number, row in _rows(path)):

@@ -22,7 +22,7 @@ def figure(picture: str, heading: str, caption: str, kind: str = "") -> str:
 
 
 def row(parts: Iterable[str], kind: str) -> str:
-    """Parts side by side where there is room."""
+    """Lay parts side by side where there is room."""
     return f'<div class="{kind}">{"".join(parts)}</div>'
 
 
@@ -35,7 +35,7 @@ def card(name: str, value: str, text: str = "", bars: str = "") -> str:
 
 
 def bars(*shares: tuple[str, float, str]) -> str:
-    """Thin bars of ("first" or "random", share in [0, 1], value in words), to compare by eye."""
+    """Return thin bars of ("first" or "random", share in [0, 1], value in words), to compare by eye."""
     return "".join(
         f'<span class="bar"><em>{LESION_FIRST if kind == "first" else "at random"}</em><s><i class="{kind}"'
         f' style="width:{100 * min(max(share, 0), 1):.1f}%"></i></s><b>{text}</b></span>'
@@ -79,7 +79,7 @@ def colour_bar(low: str, high: str, mark: str = "") -> str:
 
 
 def line_style(method: str) -> tuple[str, str]:
-    """CSS of a method's outline or curve, and of its swatch in a legend."""
+    """Return the CSS of a method's outline or curve, and of its swatch in a legend."""
     colour, dashes = plots.outline(method)
     kind = {"": "solid", "7 4": "dashed"}.get(dashes, "dotted")
     return f"stroke:{colour}" + (f";stroke-dasharray:{dashes}" if dashes else ""), f"border-top:3px {kind} {colour}"

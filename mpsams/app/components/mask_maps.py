@@ -140,7 +140,9 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
 
 
 def information_card(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor) -> str:
-    """Information that hidden and visible patches share. LinAlgError unless the covariance is positive definite."""
+    """Return a card on the information that hidden and visible patches share. LinAlgError unless the covariance is
+    positive definite.
+    """
     orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
     ours, random = shared.information_curve(covariance_ll, orders_2l)[:, at.hidden].tolist()
     top = max(ours, random, 1e-9)
@@ -153,7 +155,7 @@ def information_card(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor)
 
 
 def curve(case: Case, at: MaskedPatches) -> str:
-    """σ over the epochs, as wide as the slider above it, with the point of this epoch."""
+    """Draw σ over the epochs, as wide as the slider above it, with the point of this epoch."""
 
     def x(epoch: float) -> float:
         return 100 * (epoch - 1) / (schedule.HORIZON - 1)

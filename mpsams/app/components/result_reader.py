@@ -30,7 +30,7 @@ class RecordFiles:
 
 
 def find_records(registry: ModelRegistry) -> RecordFiles:
-    """Look through the results folder."""
+    """Find the records in the results folder, and what is wrong with files that cannot be read."""
     files, wrong = registry.records(), []
     plans: dict[str, tuple[Path, ...]] = {}
     for file in files:

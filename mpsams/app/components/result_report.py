@@ -144,7 +144,9 @@ def key(paper: bool) -> str:
 
 
 def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
-    """Differences that could and that could not be shown: a count, the strongest rivals, and all of them to open."""
+    """Return the differences that could and that could not be shown: a count, the strongest rivals, and all of them to
+    open.
+    """
     known = [c for c in comparisons if c.mean is not None]
     if not known:
         return html.note(
@@ -227,7 +229,7 @@ def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: 
 
 
 def curves(pretrainings: Sequence[Mapping]) -> str:
-    """Losses and other facts of the pretrainings by epoch; empty without any."""
+    """Return plots of the losses and other facts of the pretrainings by epoch; empty without any."""
     rows = [row for row in pretrainings if row["loss"]]
     if not rows:
         return ""

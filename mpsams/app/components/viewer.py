@@ -126,7 +126,7 @@ def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = Fal
 
 
 def wiped(name: str, left: str, right: str = "") -> str:
-    """SVG layers that are seen on the left of a line and on the right of it; ``wipe`` moves the line.
+    """Return SVG layers that are seen on the left of a line and on the right of it; ``wipe`` moves the line.
 
     name: one for each picture of the page.
     """
@@ -179,5 +179,5 @@ def _patient(case: Case) -> list[list[float]] | None:
 
 
 def hidden_data(name: str, about: dict) -> str:
-    """HTML that is not seen and holds values for a script of the page, as JSON in ``data-<name>``."""
+    """Return the HTML that is not seen and holds values for a script of the page, as JSON in ``data-<name>``."""
     return f'<i hidden data-{name}="{escape(json.dumps(about))}"></i>'

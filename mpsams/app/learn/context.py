@@ -100,7 +100,7 @@ class LessonContext:
         return inference.mask_at(self.study, self.state.epoch)
 
     def hidden_patches(self, way: str) -> Tensor:
-        """Hidden patches (1, L) of a way of ``WAYS``."""
+        """Return the hidden patches (1, L) of a way of ``WAYS``."""
         return {"first": self.masked.lesion_first_1l, "random": self.masked.random_1l, "own": self.state.own_1l}[way]
 
     @property
@@ -139,7 +139,7 @@ class LessonContext:
         return None if name is None else self.registry.network(name)
 
     def reconstruct(self, way: str) -> ReconstructionImages:
-        """Pictures of the reconstruction by that network, which must be there."""
+        """Return the pictures of the reconstruction by that network, which must be there."""
         assert self.autoencoder is not None
         return draw_reconstruction(
             self.autoencoder, self.image_11ss, self.hidden_patches(way), self.study.patch, self.case.truth_11ss

@@ -34,7 +34,7 @@ def scaled_similarity(
     temperature: float = 1.0,
     similarity: str = "inner-product",
 ) -> Tensor:
-    """Similarity of patches divided by the temperature, float (L, L) (paper 2.1); ``similarity`` as in
+    """Return the similarity of patches divided by the temperature, float (L, L) (paper 2.1); ``similarity`` as in
     ``clusters.relation``.
     """
     return clusters.similarities(patch_values(image_11ss, patch, normalise)[None], similarity)[0] / temperature
@@ -131,8 +131,8 @@ def count_hits(picks: Sequence[int], truth_l: Tensor) -> int:
 
 
 def expected_random_hits(allowed_l: Tensor, truth_l: Tensor, count: int) -> float:
-    """Expected number of lesion patches among ``count`` patches drawn at random from the allowed ones, without
-    replacement.
+    """Return the expected number of lesion patches among ``count`` patches drawn at random from the allowed ones,
+    without replacement.
     """
     return min(count, int(allowed_l.sum())) * float((allowed_l & truth_l).sum()) / max(int(allowed_l.sum()), 1)
 

@@ -171,8 +171,8 @@ def order(context: LessonContext) -> str:
 
 
 def live(context: LessonContext, way: str) -> str:
-    """Data with which the page hides patches by itself: the order, the lesion cluster, the number hidden at every
-    epoch.
+    """Return the data with which the page hides patches by itself: the order, the lesion cluster, the number hidden at
+    every epoch.
     """
     epochs = range(1, schedule.HORIZON + 1)
     ratios = [schedule.mask_ratio(epoch) for epoch in epochs]

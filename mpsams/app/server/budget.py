@@ -85,7 +85,7 @@ class Budget:
             return bytes_of | {"busy": sum(visitor.busy for visitor in self._visitors.values())}
 
     def token(self, visitor: str) -> str:
-        """Token that a page sends back to refer to the data held for it now; "" if none was ever held."""
+        """Return the token that a page sends back to refer to the data held for it now; "" if none was ever held."""
         with self._lock:
             known = self._visitors.get(visitor)
             return known.name if known is not None and (known.values or known.lost) else ""

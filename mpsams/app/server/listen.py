@@ -22,7 +22,7 @@ SLOWEST = 1024  # bytes a second, on the average over a body after its first BOD
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to the port on every address of the host. ValueError says why that is not possible."""
+    """Return sockets bound to the port on every address of the host. ValueError says why that is not possible."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):

@@ -409,7 +409,7 @@ def compare(now: SlicePredictions, thresholds: Thresholds) -> SliceComparison:
 
 
 def choices(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Networks to choose from: titles and names, in the paper's order."""
+    """Return networks to choose from: titles and names, in the paper's order."""
     return [(title, name) for name, title in titles_of(names).items()]
 
 

@@ -13,7 +13,7 @@ DYNAMIC_RANGE_DB = 55.0  # from black to white
 
 
 def speckle(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Fully developed speckle: a complex64 (H, W) field of unit power with the scanner's point spread.
+    """Draw fully developed speckle: a complex64 (H, W) field of unit power with the scanner's point spread.
 
     Its modulus is Rayleigh distributed, mean / standard deviation = 1.91 (Burckhardt, IEEE Trans.
     Sonics Ultrason. 25:1, 1978). Grains are wider than deep and widen with depth.
@@ -57,7 +57,7 @@ def ultrasound(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _breast(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Echo level (dB, 0 is white), attenuation beyond the compensated one (dB per pixel), echoes."""
+    """Draw a breast: echo level (dB, 0 is white), attenuation beyond the compensated one (dB per pixel), echoes."""
     height, width = shape
     y = np.arange(height, dtype=np.float32)[:, None]
     x = np.arange(width, dtype=np.float32)[None]
@@ -93,7 +93,7 @@ def _breast(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarra
 
 
 def _breast_lesion(rng: np.random.Generator, level, attenuation, echoes) -> np.ndarray:
-    """Puts a cyst, a solid benign or a suspicious lesion into the maps, in place; returns its mask."""
+    """Put a cyst, a solid benign or a suspicious lesion into the maps, in place; return its mask."""
     shape = height, width = level.shape
     kind = rng.choice(["cyst", "benign", "suspicious"], p=[0.2, 0.4, 0.4])
     inside_db, gain_db, rough, finest, flat = {

@@ -21,17 +21,17 @@ _MR = {
 
 
 def nifti(volume: Volume, folder: str | Path) -> Path:
-    """Writes the voxels as .nii.gz, axes running to the front, up and to the right (ASR); returns its path."""
+    """Write the voxels as .nii.gz, axes running to the front, up and to the right (ASR); return its path."""
     return _nifti(volume, volume.voxels_shw, _path(folder, f"{_name(volume)}.nii.gz"))
 
 
 def nifti_mask(volume: Volume, folder: str | Path) -> Path:
-    """Writes the lesion mask, 0 and 1 in uint8, on the grid of ``nifti``; returns its path."""
+    """Write the lesion mask, 0 and 1 in uint8, on the grid of ``nifti``; return its path."""
     return _nifti(volume, volume.mask_shw.astype(np.uint8), _path(folder, f"{_name(volume)}-mask.nii.gz"))
 
 
 def dicom(volume: Volume, folder: str | Path) -> list[Path]:
-    """Writes one axial CT or MR image per slice, explicit VR little endian; returns the paths by name.
+    """Write one axial CT or MR image per slice, explicit VR little endian; return the paths by name.
 
     Names say nothing about the order of the slices, instances count from the head down, identifiers follow from the
     voxels: the same volume has the same ones.

@@ -135,7 +135,7 @@ def cover(distance: np.ndarray, soft: float | np.ndarray) -> np.ndarray:
 
 
 def paint(image: np.ndarray, distance: np.ndarray, value, soft: float | np.ndarray = 0.5) -> None:
-    """Lays ``value``, a number or an image, over the inside, in place."""
+    """Lay ``value``, a number or an image, over the inside, in place."""
     image += cover(distance, soft) * (value - image)
 
 
@@ -163,7 +163,7 @@ def threads(level: np.ndarray, width: float, step: float = 1.0) -> np.ndarray:
 
 
 def tumour(rng: np.random.Generator, grid: PixelGrid, z, y, x, sites: tuple) -> tuple[np.ndarray, ...]:
-    """Draws a tumour at height 0 and one of the sites (y, |x|, radius), on either side; millimetres.
+    """Draw a tumour at height 0 and one of the sites (y, |x|, radius), on either side; millimetres.
 
     Returns the distance to its irregular outline, and y and x with the anatomy around it pushed aside.
     """

@@ -19,7 +19,7 @@ _THYROID = course((-54, -24), (-44, -31), (-34, -30), (-26, -24))  # its front, 
 
 
 def paint(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> np.ndarray:
-    """Paints the bones of every slice; returns the distance to them, (S, H, W)."""
+    """Paint the bones of every slice; return the distance to them, (S, H, W)."""
     rough_shw = 0.6 * grid.field(rng, 5.52)
     spongy_shw, jaw_shw = (270 + 60 * grid.field(rng, 1.38) for _ in range(2))
     distance_shw = np.full(grid.shape, np.inf, np.float32)
@@ -31,7 +31,7 @@ def paint(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s,
 
 
 def _slice(grid: PixelGrid, z: float, image: np.ndarray, y, x, textures: list[np.ndarray]) -> np.ndarray:
-    """Paints the bones of one slice; returns the distance to them.
+    """Paint the bones of one slice; return the distance to them.
 
     textures: of the jaw's outline, of the spongy bone, and of the jaw's.
     """

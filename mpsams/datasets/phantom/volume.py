@@ -44,7 +44,8 @@ class Volume:
 
 
 def neck_volume(seed: int) -> Volume:
-    """Contrast-enhanced CT from the shoulders to the base of the skull, with a tumour.
+    """Draw a contrast-enhanced CT from the shoulders to the base of the skull, with a tumour. ValueError if the seed is
+    negative.
 
     ValueError if the seed is negative.
     """
@@ -53,6 +54,6 @@ def neck_volume(seed: int) -> Volume:
 
 
 def brain_volume(seed: int) -> Volume:
-    """T1 of the whole head above the upper teeth, with a brain tumour. ValueError if the seed is negative."""
+    """Draw a T1 of the whole head above the upper teeth, with a brain tumour. ValueError if the seed is negative."""
     image_shw, mask_shw = brain.slices(seed, BRAIN)
     return Volume(np.rint(MR_GAIN * image_shw).astype(np.uint16), mask_shw, BRAIN.spacing, "mri", "Brain", tilt=7)

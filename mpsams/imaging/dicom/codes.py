@@ -92,7 +92,7 @@ class Elsewhere:
 
 
 def decode(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Iterator[tuple[int, np.ndarray, str]]:
-    """Index, samples (H, W) or (H, W, 3) and photometric interpretation of each wanted frame, as stored, in their
+    """Yield index, samples (H, W) or (H, W, 3) and photometric interpretation of each wanted frame, as stored, in their
     order.
 
     Raises UnreadableImage, or whatever pydicom and its decoders raise, for frames that are damaged or missing.
