@@ -140,8 +140,8 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
 
 
 def information_card(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor) -> str:
-    """Return a card on the information that hidden and visible patches share. LinAlgError unless the covariance is
-    positive definite.
+    """Return the information that hidden and visible patches share. LinAlgError for a covariance not positive
+    definite.
     """
     orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
     ours, random = shared.information_curve(covariance_ll, orders_2l)[:, at.hidden].tolist()
