@@ -140,9 +140,7 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
 
 
 def information_card(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor) -> str:
-    """Return the information that hidden and visible patches share. LinAlgError for a covariance not positive
-    definite.
-    """
+    """Return bits shared by hidden and visible patches. LinAlgError unless the covariance is positive definite."""
     orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
     ours, random = shared.information_curve(covariance_ll, orders_2l)[:, at.hidden].tolist()
     top = max(ours, random, 1e-9)
