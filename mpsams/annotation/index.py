@@ -174,6 +174,13 @@ class Index:
         question = "SELECT value FROM settings WHERE name = ? ORDER BY number"
         return [json.loads(value) for (value,) in self._rows(question, (name,))]
 
+    def values_since_proposal(self, setting: str, id: str) -> list:
+        """Return the values of a setting that have counted since the proposal of an image was made, oldest first."""
+        made = "coalesce((SELECT proposal_settings FROM items WHERE id = ?), 0)"
+        last = f"coalesce((SELECT max(number) FROM settings WHERE name = ? AND number <= {made}), 0)"
+        question = f"SELECT value FROM settings WHERE name = ? AND number >= {last} ORDER BY number"
+        return [json.loads(value) for (value,) in self._rows(question, (setting, setting, id))]
+
     def call(self, id: str, name: str) -> None:
         """Keep the name of a user's file in the table alone; see the project's ``names`` file."""
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 6
+VERSION = 7
 TABLES = """
 CREATE TABLE items (
     number INTEGER PRIMARY KEY,              -- in the order they were added
@@ -16,6 +16,7 @@ CREATE TABLE items (
     mask TEXT,                               -- sha256 of the file of the last saved mask
     proposal TEXT,                           -- sha256 of the file of the proposed mask
     proposal_pixels INTEGER,                 -- that it outlines; NULL where the log does not say
+    proposal_settings INTEGER,               -- the number of the last setting when it was proposed
     checkpoint TEXT, checkpoint_sha256 TEXT, -- that proposed it
     seconds REAL NOT NULL DEFAULT 0,         -- spent on it in all
     changed TEXT NOT NULL,                   -- when
@@ -37,7 +38,8 @@ _UNTOUCHED = "CASE WHEN mask IS NOT NULL THEN 'in work' WHEN proposal IS NOT NUL
 CHANGES = {  # action -> what it does to the row; every line of the log also adds its seconds and its time
     "prioritised": "priority = :priority",
     "proposed": (
-        "proposal = :file, proposal_pixels = :pixels, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority ="
+        "proposal = :file, proposal_pixels = :pixels, proposal_settings = (SELECT max(number) FROM settings),"
+        " checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority ="
         " coalesce(:priority, priority), status = CASE status WHEN 'new' THEN 'proposed' ELSE status END"
     ),
     "discarded": (

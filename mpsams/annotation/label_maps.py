@@ -27,6 +27,13 @@ def add(label_map: np.ndarray, label: int, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, np.uint8(label), label_map)
 
 
+def clear(label_map: np.ndarray, labels: Iterable[int]) -> np.ndarray:
+    """Return a label map in which some labels are background."""
+    kept = np.arange(256, dtype=np.uint8)
+    kept[list(labels)] = 0
+    return kept[label_map]
+
+
 def count(label_map: np.ndarray) -> np.ndarray:
     """Return the number of voxels of each value, int64 (256,), counted slice by slice to hold little at once."""
     slices = np.moveaxis(label_map, -1, 0) if label_map.ndim > 2 else [label_map]

@@ -22,7 +22,7 @@ from threading import RLock
 import numpy as np
 
 from mpsams import checkpoint, imaging
-from mpsams.annotation import caches, disk, images, lock, log, masks, structures
+from mpsams.annotation import caches, disk, images, label_maps, lock, log, masks, structures
 from mpsams.annotation.index import OPEN, STATUSES, Index, Item
 from mpsams.annotation.project_folder import (
     FOLDERS,
@@ -209,7 +209,7 @@ class Project:
         return self._unpacked("masks", id)
 
     def proposed_labels(self, id: str) -> np.ndarray | None:
-        """Return the proposed mask as label map, as ``labels``."""
+        """Return the proposed mask, as ``labels``; without the structures that were removed since it was proposed."""
         return self._unpacked("proposals", id)
 
     def remark(self, id: str) -> str:
@@ -483,6 +483,11 @@ class Project:
         if bits is None and (mask_xyz := self._read(folder, item)) is not None:
             bits = masks.pack(mask_xyz)
             self._packed.put(path, bits)
+        if bits is not None and folder == "proposals":
+            with self._ready() as index:
+                values = index.values_since_proposal(structures.SETTING, item.id)
+            if gone := structures.removed_labels(values):
+                bits = masks.pack(label_maps.clear(masks.unpack(bits, item.shape_xyz), gone))
         return bits
 
     def _unpacked(self, folder: str, id: str) -> np.ndarray | None:

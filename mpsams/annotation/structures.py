@@ -131,8 +131,13 @@ def defined(project: Project) -> tuple[Structure, ...]:
 
 def _definitions(project: Project) -> list[tuple[Structure, ...]]:
     """Return all definitions that a project has had by its log, oldest first."""
+    return _read_definitions(project.setting_values(SETTING))
+
+
+def _read_definitions(values: Iterable) -> list[tuple[Structure, ...]]:
+    """Return the definitions among values of the log, in their order."""
     found = []
-    for rows in project.setting_values(SETTING):
+    for rows in values:
         with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
             found.append(make((Structure(**row) for row in rows), keys=""))
     return found
@@ -141,6 +146,17 @@ def _definitions(project: Project) -> list[tuple[Structure, ...]]:
 def labels(project: Project) -> tuple[int, ...]:
     """Return the values that masks of a project may have beside 0."""
     return tuple(one.label for one in defined(project))
+
+
+def removed_labels(values: Iterable) -> set[int]:
+    """Return the labels of the first of several definitions that a later one lacks, also those that are used again.
+
+    values: of the log, oldest first.
+    """
+    series = [{one.label for one in made} for made in _read_definitions(values)]
+    if not series:
+        return set()
+    return ({1} | series[0]) - series[0].intersection(*series)  # 1 is that of a proposal from before all definitions
 
 
 def removed(project: Project) -> list[Structure]:
@@ -260,12 +276,7 @@ def _update(
 
 
 def _forget(project: Project, left_out: set[int], user: str) -> None:
-    """Take structures out of the proposals, and out of what checkpoints have learnt."""
-    for item in project.items():
-        map_xyz = project.proposed_labels(item.id) if item.proposal else None
-        if map_xyz is not None and (unwanted := np.isin(map_xyz, list(left_out))).any():
-            map_xyz[unwanted] = 0
-            project.propose(item.id, map_xyz, *(item.checkpoint or ("", "")), user=user)
+    """Take structures out of what checkpoints have learnt; proposals are read without them."""
     value = {name: label for name, label in _read_learnt(project).items() if label not in left_out}
     if value != _read_learnt(project):
         project.append_log("configured", user, setting=LEARNT, value=value)

@@ -662,3 +662,25 @@ def test_nobody_defines_structures_while_one_is_restored(two, monkeypatch):
     monkeypatch.setattr(structures, "removed", find_removed)
     assert [one.name for one in structures.restore(two, organ())] == ["tumour"]
     assert free and not any(free)
+
+
+def test_proposals_lose_a_removed_structure_without_being_written(two, tmp_path, monkeypatch):
+    old, new = (two.add(picture(tmp_path, seed)) for seed in range(2))
+    two.propose(old.id, organ(), "a-network", "0")
+    two.set_priorities({old.id: 0.5})
+    before = (two.folder / "proposals" / f"{old.id}.png").read_bytes()
+    monkeypatch.setattr(Project, "propose", lambda *given, **more: pytest.fail("a proposal was written"))
+    structures.define(two, ["liver"])
+    assert np.array_equal(two.proposed_labels(old.id), organ() == 1)
+    structures.define(two, ["liver", Structure("cyst", label=2)])
+    monkeypatch.undo()
+    two.propose(new.id, organ(), "a-network", "0")
+    structures.define(two, ["liver", Structure("mass", label=2)])  # the cyst by another name
+    assert (two.folder / "proposals" / f"{old.id}.png").read_bytes() == before
+    for _ in range(2):
+        assert np.array_equal(two.proposed_labels(old.id), organ() == 1)
+        assert np.array_equal(two.proposed_labels(new.id), organ())
+        two.rebuild()
+    two.accept(old.id)
+    assert np.array_equal(two.labels(old.id), organ() == 1)
+    assert (two.log()[-1]["pixels_added"], two.log()[-1]["pixels_removed"]) == (0, 0)
