@@ -45,7 +45,7 @@ class Annotator:
         weights: the segmentation network that proposes.
         features: networks whose features the scribbles are compared with.
         part: of the networks' split when the data set is theirs: train, val or test; of none of them in train.
-        images: at most so many, evenly spread; 0 is all.
+        images: at most this many, evenly spread; 0 is all.
         dsc: the Dice coefficient at which an image is done.
         most: strokes after which the annotator gives up.
         noise: how far the hand strays, deviation in pixels.

@@ -41,7 +41,7 @@ class Corrections:
 
     Args:
         weights: the segmentation network to begin from.
-        images: at most so many, evenly spread; 0 is all.
+        images: at most this many, evenly spread; 0 is all.
         steps: of training.
         rates: learning rates.
         quick: only print what is found.

@@ -37,7 +37,7 @@ PROFILED, ROWS = 10, 20  # steps in the profile, and lines kept of it
 
 
 class Enough(Exception):
-    """So many epochs were to be measured."""
+    """As many epochs as were to be measured are done."""
 
 
 def flops(work: Callable[[], object]) -> int:

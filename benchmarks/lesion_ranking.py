@@ -64,7 +64,7 @@ class Ranking:
         patch: side of a patch in pixels.
         weights: a pretrained network, whose features and errors are tried as selectors too.
         only: measure only these selectors, and leave the others in the record as they are.
-        images: at most so many, evenly spread; 0 is all.
+        images: at most this many, evenly spread; 0 is all.
         out: folder for pictures of the worst cases.
         draw: only draw the records there are into this file, as .png and .pdf, and measure nothing.
         quick: only print what is found.

@@ -37,7 +37,7 @@ class Propagation:
         data: which volumes, a folder of the data set in its official layout.
         split: all, train, val or test.
         slices: slices on which a box is given.
-        limit: measure at most so many volumes; 0 is all.
+        limit: measure at most this many volumes; 0 is all.
         seed: of the boxes.
         quick: only print what is found.
     """

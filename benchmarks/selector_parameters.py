@@ -46,7 +46,7 @@ class Parameters:
 
     Args:
         patch: side of a patch in pixels.
-        images: at most so many of each part, at equal distances; 0 is all.
+        images: at most this many of each part, at equal distances; 0 is all.
         quick: only print what is found, and keep nothing.
     """
 

@@ -17,7 +17,7 @@ from train import launch, loop, memory
 from train.loop import Task
 from train.state import Position
 
-STEPS, SECONDS = 5, 30.0  # measure so many steps, but begin none after so long
+STEPS, SECONDS = 5, 30.0  # steps to measure, and seconds after which none is begun
 FEW = 2  # images of a process in the first step, which BatchNorm and comparisons of images need
 SHARE = 0.9  # of the free memory, which a batch may take
 COPIES = 3  # of the weights that training adds: gradients and Adam's two moments

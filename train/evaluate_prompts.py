@@ -48,7 +48,7 @@ class EvaluatePrompts:
         peers: also measure GrabCut (needs opencv-python-headless), random walker (needs scikit-image) and the
             scribble classifier.
         peers_every: measure peers on every n-th object only; the network's numbers on those are given beside theirs.
-        limit: measure at most so many objects, spread evenly over the images; 0 is all.
+        limit: measure at most this many objects, spread evenly over the images; 0 is all.
         seed: of the boxes.
         json: file for the means and the numbers of every object; an earlier one of the same measurement is replaced.
         overwrite: replace the file of another measurement.

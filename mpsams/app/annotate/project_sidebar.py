@@ -31,7 +31,7 @@ from mpsams.inference.checkpoint_metadata import training_data_of
 
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
-OFTEN = 10  # after so many proposals the list is shown anew
+OFTEN = 10  # after this many proposals the list is shown anew
 ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with
 <code>--project DIR</code> to work through many images, with a queue, saved on the disk."""
 NAMES_INFO = (

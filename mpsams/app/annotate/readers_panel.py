@@ -20,7 +20,7 @@ from mpsams.app.server.lanes import LONG
 from mpsams.app.session import Session
 
 MOST_ROWS = 300  # of the table of agreement; the CSV file has all
-OFTEN = 10  # after so many images of a consensus its bar is shown anew
+OFTEN = 10  # after this many images of a consensus its bar is shown anew
 METHOD_TITLES = {"majority": "majority", "staple": "STAPLE"}
 
 

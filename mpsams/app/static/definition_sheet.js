@@ -20,7 +20,7 @@ const edit_definitions = ({title, about, rows: given, noun, colours, keys, paren
         rows.append(row);
         return name;
     };
-    // What the browser says of a field, and does not save: a name or a key that two have, a key that is not free.
+    // The browser shows a message at a field, and does not save, for a name or a key that two have, a key that is not free.
     const check = () => {
         for (const row of rows.children) {
             const mine = values_of(row), others = [...rows.children].filter(other => other !== row).map(values_of).filter(one => one.name);

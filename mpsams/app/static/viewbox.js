@@ -15,7 +15,7 @@ const zoom_box = (box, factor, point, size) => {
 const pan_box = (box, x, y, size) => keep_on_image({...box, x: box.x + x, y: box.y + y}, size);
 // From a place on the screen to a place on the image. frame: where the picture lies on the screen.
 const to_image = (x, y, frame, box) => ({x: box.x + (x - frame.left) / frame.width * box.w, y: box.y + (y - frame.top) / frame.height * box.h});
-// The longest of 1, 2, 5, 10, ... millimetres that takes at most so many points of the screen.
+// The longest of 1, 2, 5, 10, ... millimetres that takes at most this many points of the screen.
 const scale_bar = (mm_per_point, most = 110) => {
     const power = 10 ** Math.floor(Math.log10(most * mm_per_point));
     const mm = [5, 2, 1].map(step => step * power).find(length => length <= most * mm_per_point * (1 + 1e-9));
