@@ -146,27 +146,45 @@ class Session:
         inputs: Sequence,
         outputs: Sequence | gr.components.Component,
         needs: Callable[..., Keys] = lambda *values: None,
+        asks_reader: bool = False,
         **options,
     ) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.
 
         A listener of a tab is only called while the tab is open, and when it is opened. needs, options: as ``on_event``
-        takes them.
+        takes them. asks_reader: True for one that uses ``view``; it is not called where that raises an error, which
+        the readers' panel shows once, when the page is opened.
         """
         tab, inputs = self._tab, [self.case, *inputs]
+        count = len(outputs) if isinstance(outputs, Sequence) else 1
+        unchanged = (gr.skip(),) * count if count > 1 else gr.skip()
+        if asks_reader:
+            show = self._unless_refused(show, unchanged)
         if tab is None:
             on_event(self.version.change, show, inputs, outputs, needs=needs, **options)
             return
-        count = len(outputs) if isinstance(outputs, Sequence) else 1
 
         def show_if_open(open_tab: str, *values):
-            return show(*values) if open_tab == tab.id else (gr.skip(),) * count if count > 1 else gr.skip()
+            return show(*values) if open_tab == tab.id else unchanged
 
         def needs_if_open(open_tab: str, *values) -> Keys:
             return needs(*values) if open_tab == tab.id else ()
 
         on_event(self.version.change, show_if_open, [self.open_tab, *inputs], outputs, needs=needs_if_open, **options)
         on_event(tab.select, show, inputs, outputs, needs=needs, **options)
+
+    def _unless_refused(self, show: Callable, unchanged: object) -> Callable:
+        """Return a listener that returns ``unchanged`` where ``view`` raises an error."""
+
+        @functools.wraps(show)
+        def show_to_reader(*values):
+            try:
+                self.view  # noqa: B018  which is asked for its error
+            except gr.Error:
+                return unchanged
+            return show(*values)
+
+        return show_to_reader
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mpsams import metrics
 from mpsams.annotation import protocol
-from tests.support.browser import CHROMIUM, browser  # noqa: F401
+from tests.support.browser import CHROMIUM, browser, idle  # noqa: F401
 from tests.support.browser_annotate import WAIT, App, annotate, cleared, do, drawn, ids, opened, stroke  # noqa: F401
 from tests.support.canvas import held, until
 
@@ -225,6 +225,8 @@ def test_a_reader_who_is_not_blind_begins_with_the_first_readers_mask_and_an_unk
         assert np.array_equal(np.asarray(Image.open(own)) > 0, mask_hw)
         page.goto(f"{app.address}/?tab=annotate&reader=Nobody", wait_until="domcontentloaded")
         page.get_by_text("Reader 'Nobody'").or_(page.get_by_text("reader 'Nobody'")).first.wait_for(timeout=WAIT)
+        idle(page)
+        assert page.locator(".toast-body").inner_text().count("'Nobody'") == 1
         assert (
             page.locator("#annotate .annotate.open").count() == 0 and page.locator("#annotate-queue .row").count() == 0
         )

@@ -123,7 +123,7 @@ class RetrainPanel:
         on_event(self.use.click, self._use, [self.user], self.outputs)
         on_event(self.back.click, self._back, [self.user], self.outputs)
         on_event(self.clock.tick, self.update, [], self.outputs)
-        self.session.on_case(lambda case: self.update(), [], self.outputs)
+        self.session.on_case(lambda case: self.update(), [], self.outputs, asks_reader=True)
 
     def _start(self, chosen: int | None = None) -> dict:
         def begin(project: Project) -> None:

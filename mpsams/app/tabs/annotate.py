@@ -63,7 +63,12 @@ def build(session: Session) -> None:
             sidebar = ProjectSidebar(session, state)
     listeners = Listeners(session, state, stage, sidebar)
     listeners.register()
-    session.on_case(lambda case: {about: describe_assistant(session.annotation_registry, case.modality)}, [], [about])
+    session.on_case(
+        lambda case: {about: describe_assistant(session.annotation_registry, case.modality)},
+        [],
+        [about],
+        asks_reader=True,
+    )
     sidebar.listen()
     if session.project is not None:
         listeners.register_project()
@@ -102,7 +107,8 @@ class Listeners:
         on_event(
             sidebar.truth.click, self.use, [self.state, sidebar.structure], [session.case, session.version], js=CHOSEN
         )
-        session.on_case(self.show, [self.state, sidebar.user], self.outputs, may_lose=[self.state], lane=NETWORK)
+        shown = [self.state, sidebar.user]
+        session.on_case(self.show, shown, self.outputs, may_lose=[self.state], lane=NETWORK, asks_reader=True)
 
     def register_project(self) -> None:
         """Connect the handlers of the project's events; the sidebar must listen already."""
