@@ -17,12 +17,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from mpsams.annotation import log
+from mpsams.annotation.definitions import STRUCTURES
 from mpsams.annotation.index_schema import CHANGES, COLUMNS, TABLES, VERSION
 
 STATUSES = ("new", "proposed", "in work", "accepted", "skipped")
 OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
+MAX_LABEL = 32  # of a structure
 PATIENCE = 0.5  # seconds to wait for another program that locks the file
 
 _ID = re.compile("[0-9a-f]{16}")
@@ -38,7 +40,8 @@ class Item:
     of the whole image, "" where nobody gave one. class_before: what it was before the last change. reader: who saved
     its mask last. name: of the user's file, "" where that was forgotten; it may name a patient, so it is shown to the
     user and goes nowhere else but into an export.
-    proposal_pixels: outlined by the proposal, None where that is not known.
+    proposal_pixels: outlined by the proposal without the structures that were removed since, None where that is not
+    known.
     """
 
     id: str
@@ -174,12 +177,17 @@ class Index:
         question = "SELECT value FROM settings WHERE name = ? ORDER BY number"
         return [json.loads(value) for (value,) in self._rows(question, (name,))]
 
-    def values_since_proposal(self, setting: str, id: str) -> list:
-        """Return the values of a setting that have counted since the proposal of an image was made, oldest first."""
-        made = "coalesce((SELECT proposal_settings FROM items WHERE id = ?), 0)"
-        last = f"coalesce((SELECT max(number) FROM settings WHERE name = ? AND number <= {made}), 0)"
-        question = f"SELECT value FROM settings WHERE name = ? AND number >= {last} ORDER BY number"
-        return [json.loads(value) for (value,) in self._rows(question, (setting, setting, id))]
+    def removed_labels(self, id: str) -> set[int]:
+        """Return the labels of structures that the proposal of an image is read without: they were removed since, even
+        if others have these labels now.
+        """
+        rows = self._rows("SELECT proposal_labels, kept_labels FROM items WHERE id = ?", (id,))
+        return {
+            label
+            for counts, kept in rows
+            for label in (map(int, json.loads(counts)) if counts else range(1, MAX_LABEL + 1))
+            if not kept >> label & 1
+        }
 
     def call(self, id: str, name: str) -> None:
         """Keep the name of a user's file in the table alone; see the project's ``names`` file."""
@@ -263,6 +271,7 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
         name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class", "pixels", "user")
     }
     values |= {name: proposal.get(name) for name in ("checkpoint", "sha256")} | {"seconds": row.get("seconds") or 0}
+    values["labels"] = _read_counts(row.get("pixels_of_labels"))
     if not all(value is None or isinstance(value, str | int | float) for value in values.values()):
         return
     if action == "added" and _sensible(row):
@@ -283,9 +292,37 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
             db.execute(f"DELETE FROM {table} WHERE id = ?", (values["item"],))
     if action == "configured" and isinstance(row.get("setting"), str):
         db.execute("INSERT INTO settings (name, value) VALUES (?, ?)", (row["setting"], json.dumps(row.get("value"))))
+        if row["setting"] == STRUCTURES and (bits := _label_bits(row.get("value"))):
+            db.execute("UPDATE items SET kept_labels = kept_labels & ?", (bits,))
     if isinstance(action, str) and action in CHANGES:
         changes = f"{CHANGES[action]}, seconds = seconds + :seconds, changed = coalesce(:time, changed)"
         db.execute(f"UPDATE items SET {changes} WHERE id = :item", values)
+
+
+def _read_counts(counts: object) -> str | None:
+    """Return the pixels of each structure that a line of the log gives, as JSON; None if it gives none."""
+    if not isinstance(counts, dict):
+        return None
+    return json.dumps({label: n for label, n in counts.items() if label.isdecimal() and type(n) is int})
+
+
+def _label_bits(definition: object) -> int:
+    """Return the labels of a definition of structures as bits; 0 for what is no definition."""
+    rows = definition if isinstance(definition, list) else []
+    labels = {row["label"] for row in rows if isinstance(row, dict) and type(row.get("label")) is int}
+    return sum(1 << label for label in labels if 0 < label <= MAX_LABEL)
+
+
+def _count_kept(pixels: int | None, counts: str | None, kept: int) -> int | None:
+    """Return the pixels of a proposal without the structures that were removed; None where that is not known.
+
+    pixels: of all of them. counts: of each structure, JSON. kept: as in the table.
+    """
+    if not pixels or kept == -1:
+        return pixels
+    if counts is None:
+        return None
+    return sum(n for label, n in json.loads(counts).items() if kept >> int(label) & 1)
 
 
 def _sensible(row: dict) -> bool:
@@ -311,33 +348,6 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _item(row: tuple) -> Item:
-    (
-        *first,
-        shape,
-        mask,
-        proposal,
-        checkpoint,
-        sha256,
-        seconds,
-        changed,
-        image_class,
-        class_before,
-        reader,
-        name,
-        pixels,
-    ) = row
+    *first, shape, mask, proposal, checkpoint, sha256 = row[:11]
     made_by = None if checkpoint is None else (checkpoint, sha256 or "")
-    return Item(
-        *first,
-        _shape(shape),
-        mask,
-        proposal,
-        made_by,
-        seconds,
-        changed,
-        image_class,
-        class_before,
-        reader,
-        name,
-        pixels,
-    )  # type: ignore[call-arg]
+    return Item(*first, _shape(shape), mask, proposal, made_by, *row[11:-3], _count_kept(*row[-3:]))  # type: ignore[call-arg]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 7
+VERSION = 8
 TABLES = """
 CREATE TABLE items (
     number INTEGER PRIMARY KEY,              -- in the order they were added
@@ -16,7 +16,8 @@ CREATE TABLE items (
     mask TEXT,                               -- sha256 of the file of the last saved mask
     proposal TEXT,                           -- sha256 of the file of the proposed mask
     proposal_pixels INTEGER,                 -- that it outlines; NULL where the log does not say
-    proposal_settings INTEGER,               -- the number of the last setting when it was proposed
+    proposal_labels TEXT,                    -- JSON, that it outlines of each structure, by label; NULL as above
+    kept_labels INTEGER NOT NULL DEFAULT -1, -- bit N is 0 once structure N was removed since it was proposed
     checkpoint TEXT, checkpoint_sha256 TEXT, -- that proposed it
     seconds REAL NOT NULL DEFAULT 0,         -- spent on it in all
     changed TEXT NOT NULL,                   -- when
@@ -38,12 +39,12 @@ _UNTOUCHED = "CASE WHEN mask IS NOT NULL THEN 'in work' WHEN proposal IS NOT NUL
 CHANGES = {  # action -> what it does to the row; every line of the log also adds its seconds and its time
     "prioritised": "priority = :priority",
     "proposed": (
-        "proposal = :file, proposal_pixels = :pixels, proposal_settings = (SELECT max(number) FROM settings),"
+        "proposal = :file, proposal_pixels = :pixels, proposal_labels = :labels, kept_labels = -1,"
         " checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority ="
         " coalesce(:priority, priority), status = CASE status WHEN 'new' THEN 'proposed' ELSE status END"
     ),
     "discarded": (
-        "proposal = NULL, proposal_pixels = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
+        "proposal = NULL, proposal_pixels = NULL, proposal_labels = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
         "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END"
     ),
     "saved": "mask = :mask, status = 'in work', reader = coalesce(:user, '')",
@@ -57,5 +58,5 @@ CHANGES = {  # action -> what it does to the row; every line of the log also add
 COLUMNS = (
     "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256,"
     " seconds, changed, image_class, class_before, reader, coalesce((SELECT name FROM names WHERE names.id = items.id),"
-    " ''), proposal_pixels"
+    " ''), proposal_pixels, proposal_labels, kept_labels"
 )

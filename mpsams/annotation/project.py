@@ -310,13 +310,15 @@ class Project:
             made_by = {"checkpoint": printable(checkpoint_name), "sha256": printable(sha256)}
             map_xyz = masks.validate(self.scan(id), mask_xyz, structures.labels(self))
             file = self._put("proposals", self.item(id), map_xyz)
+            counts = label_maps.count(map_xyz)
             row = {
                 "item": id,
                 "action": "proposed",
                 "proposal": made_by,
                 "file": file,
                 "priority": priority,
-                "pixels": int(np.count_nonzero(mask_xyz)),
+                "pixels": int(counts[1:].sum()),
+                "pixels_of_labels": {str(label): int(counts[label]) for label in np.flatnonzero(counts) if label},
             }
             self._acknowledge([more | row], user)
             return self.item(id)
@@ -485,9 +487,9 @@ class Project:
             self._packed.put(path, bits)
         if bits is not None and folder == "proposals":
             with self._ready() as index:
-                values = index.values_since_proposal(structures.SETTING, item.id)
-            if gone := structures.removed_labels(values):
-                bits = masks.pack(label_maps.clear(masks.unpack(bits, item.shape_xyz), gone))
+                removed = index.removed_labels(item.id)
+            if removed:
+                bits = masks.pack(label_maps.clear(masks.unpack(bits, item.shape_xyz), removed))
         return bits
 
     def _unpacked(self, folder: str, id: str) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpsams.annotation.index import MAX_LABEL
 from mpsams.annotation.project_folder import LABELLED_VERSION, is_project
 
 from . import export_names, label_maps
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SETTING = STRUCTURES  # of the log, and in project.json
 LEARNT = "learnt structures"  # of the log: by the name of a checkpoint the label of what it learnt
-MAX_STRUCTURES = 32
+MAX_STRUCTURES = MAX_LABEL
 # the first is that of a mask without structures; told apart by the colour-blind too
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#7aa6ff", "#c8c8c8")
 READERS = "readers"  # folder in a project with those of other readers
@@ -131,13 +132,8 @@ def defined(project: Project) -> tuple[Structure, ...]:
 
 def _definitions(project: Project) -> list[tuple[Structure, ...]]:
     """Return all definitions that a project has had by its log, oldest first."""
-    return _read_definitions(project.setting_values(SETTING))
-
-
-def _read_definitions(values: Iterable) -> list[tuple[Structure, ...]]:
-    """Return the definitions among values of the log, in their order."""
     found = []
-    for rows in values:
+    for rows in project.setting_values(SETTING):
         with suppress(AttributeError, TypeError, ValueError):  # a line that somebody else wrote
             found.append(make((Structure(**row) for row in rows), keys=""))
     return found
@@ -146,17 +142,6 @@ def _read_definitions(values: Iterable) -> list[tuple[Structure, ...]]:
 def labels(project: Project) -> tuple[int, ...]:
     """Return the values that masks of a project may have beside 0."""
     return tuple(one.label for one in defined(project))
-
-
-def removed_labels(values: Iterable) -> set[int]:
-    """Return the labels of the first of several definitions that a later one lacks, also those that are used again.
-
-    values: of the log, oldest first.
-    """
-    series = [{one.label for one in made} for made in _read_definitions(values)]
-    if not series:
-        return set()
-    return ({1} | series[0]) - series[0].intersection(*series)  # 1 is that of a proposal from before all definitions
 
 
 def removed(project: Project) -> list[Structure]:

@@ -18,6 +18,20 @@ def user_error(sentence: object) -> gr.Error:
     return gr.Error(str(sentence), title="Not possible", print_exception=False)
 
 
+def unless_error(check: Callable[[], object], fn: Callable, otherwise: object) -> Callable:
+    """Return a listener that calls ``fn``, but returns ``otherwise`` where ``check`` raises an error for the user."""
+
+    @functools.wraps(fn)
+    def call(*values):
+        try:
+            check()
+        except gr.Error:
+            return otherwise
+        return fn(*values)
+
+    return call
+
+
 def event_values(event: gr.EventData) -> dict:
     """Return the values that the page sent with an event. An error for the user where there are none."""
     values = gradio_compat.event_data(event)

@@ -13,7 +13,7 @@ import gradio as gr
 from mpsams.annotation import disk
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderView, ReaderViews
-from mpsams.app.events import on_event, user_error
+from mpsams.app.events import on_event, unless_error, user_error
 from mpsams.app.gradio_compat import page_query, root_blocks
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.gradio_compat.fair_queue import Keys
@@ -159,7 +159,7 @@ class Session:
         count = len(outputs) if isinstance(outputs, Sequence) else 1
         unchanged = (gr.skip(),) * count if count > 1 else gr.skip()
         if asks_reader:
-            show = self._unless_refused(show, unchanged)
+            show = unless_error(lambda: self.view, show, unchanged)
         if tab is None:
             on_event(self.version.change, show, inputs, outputs, needs=needs, **options)
             return
@@ -172,19 +172,6 @@ class Session:
 
         on_event(self.version.change, show_if_open, [self.open_tab, *inputs], outputs, needs=needs_if_open, **options)
         on_event(tab.select, show, inputs, outputs, needs=needs, **options)
-
-    def _unless_refused(self, show: Callable, unchanged: object) -> Callable:
-        """Return a listener that returns ``unchanged`` where ``view`` raises an error."""
-
-        @functools.wraps(show)
-        def show_to_reader(*values):
-            try:
-                self.view  # noqa: B018  which is asked for its error
-            except gr.Error:
-                return unchanged
-            return show(*values)
-
-        return show_to_reader
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:

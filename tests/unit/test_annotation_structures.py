@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams.annotation import assist, classes, definitions, label_maps, masks, protocol, structures
+from mpsams.annotation import assist, classes, definitions, label_maps, log, masks, protocol, structures
 from mpsams.annotation.classes import ImageClass
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderViews
@@ -684,3 +684,20 @@ def test_proposals_lose_a_removed_structure_without_being_written(two, tmp_path,
     two.accept(old.id)
     assert np.array_equal(two.labels(old.id), organ() == 1)
     assert (two.log()[-1]["pixels_added"], two.log()[-1]["pixels_removed"]) == (0, 0)
+
+
+def test_pixels_of_removed_structures_do_not_count_as_found(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    two.propose(item.id, np.where(organ() == 2, np.uint8(2), np.uint8(0)), "a-network", "0")
+    assert two.item(item.id).proposal_pixels == 64
+    structures.define(two, ["liver"])
+    structures.define(two, ["liver", Structure("cyst", label=2)])
+    for _ in range(2):
+        assert two.item(item.id).proposal_pixels == 0 and two.queue()[0].is_nothing_found
+        two.rebuild()
+    line = next(row for row in two.log() if row["action"] == "proposed")
+    del line["pixels_of_labels"]  # as earlier versions wrote it
+    log.append(two.folder / "log.jsonl", [line])
+    assert two.item(item.id).proposal_pixels == 64
+    structures.define(two, ["liver"])
+    assert two.item(item.id).proposal_pixels is None and not two.proposed_labels(item.id).any()
