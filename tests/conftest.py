@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from mpsams import checkpoint, datasets
 from mpsams.datasets import Stack, phantom
 from mpsams.unet import UNet
 from tests.support import ROOT, made_records
+from tests.support.app_process import ForkedApp, free_port, wait_for_answer
 
 LONGEST = (
     "test_browser_annotate",
@@ -118,34 +115,12 @@ def small_records(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def app_address(small_weights, small_records) -> str:
     """The address of an app that runs for all tests, in a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "app.py",
-            "--weights",
-            str(small_weights),
-            "--results",
-            str(small_records),
-            "--port",
-            str(port),
-        ],
-        cwd=ROOT,
-    )
+    port = free_port()
+    options = ["--weights", str(small_weights), "--results", str(small_records), "--port", str(port)]
+    process = ForkedApp(options, dict(os.environ))
     try:
-        for _ in range(1800):
-            try:
-                urllib.request.urlopen(f"{address}/healthz", timeout=5).read()
-                break
-            except OSError:
-                assert process.poll() is None, "the app ended before it answered"
-                time.sleep(0.1)
-        else:
-            pytest.fail("the app did not answer within three minutes")
-        yield address
+        wait_for_answer(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait(20)

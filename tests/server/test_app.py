@@ -30,6 +30,7 @@ from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.datasets import phantom
 from mpsams.imaging import raster
 from mpsams.inference.registry import ModelRegistry
+from tests.support.server import ROOT, end_of
 
 
 @pytest.fixture(scope="module")
@@ -261,20 +262,11 @@ def test_the_page_names_nothing_outside(app_address):
     assert [url for url in loaded if not url.startswith(app_address)] == []
 
 
-def test_help_teaches_and_a_bad_port_is_refused():
-    shown = subprocess.run(
-        [sys.executable, "app.py", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
-    assert (
-        shown.returncode == 0
-        and "--weights" in shown.stdout
-        and "--results" in shown.stdout
-        and "examples" in shown.stdout
-    )
-    bad = subprocess.run(
-        [sys.executable, "app.py", "--port", "0"], capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
-    assert bad.returncode == 2 and "between 1 and 65535" in bad.stderr
+def test_help_teaches_and_a_bad_port_is_refused(tmp_path):
+    shown = subprocess.check_output([sys.executable, "app.py", "--help"], text=True, cwd=ROOT)
+    assert "--weights" in shown and "--results" in shown and "examples" in shown
+    code, refused = end_of(tmp_path / "printed", "--port", "0")
+    assert code == 2 and "between 1 and 65535" in refused
 
 
 @pytest.mark.parametrize("label, listeners", [("", 5), ("Epoch of pretraining", 9), ("Epoch: how much is hidden", 3)])

@@ -21,6 +21,7 @@ import pytest
 import uvicorn
 
 from benchmarks import clients, hall_guest
+from tests.support.app_process import free_port
 from tests.support.server import ROOT
 
 CONFIG = ROOT / "docs" / "deploy" / "nginx.conf"
@@ -28,12 +29,6 @@ SLIDER = hall_guest.SLIDERS["mask"]
 pytestmark = pytest.mark.skipif(
     not (shutil.which("nginx") and shutil.which("openssl")), reason="needs nginx and openssl"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Machine:

@@ -12,10 +12,8 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 
 import h11
@@ -30,7 +28,7 @@ from mpsams.app.server import accounts, listen, sign_in_limits, uploads
 from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
 from tests.support.http_client import FILE, call_error, upload  # noqa: F401
-from tests.support.server import PASSWORD, ROOT, Swallow, _through, running
+from tests.support.server import PASSWORD, ROOT, Swallow, _through, end_of, running
 
 # The Host header
 
@@ -501,7 +499,11 @@ def test_the_connection_that_has_waited_longest_makes_room(connected, monkeypatc
 
 def test_a_thousand_half_requests_keep_nobody_out(tmp_path, small_weights):
     """They hold their connections open while others are answered, and are closed when their time is over."""
-    with running(tmp_path, "--weights", str(small_weights)) as (address, process, printed), ExitStack() as open_:
+    sooner = {"mpsams.app.server.listen.HEADER_SECONDS": 6}
+    with (
+        running(tmp_path, "--weights", str(small_weights), constants=sooner) as (address, process, printed),
+        ExitStack() as open_,
+    ):
         port = int(address.rpartition(":")[2])
         halves = []
         for number in range(1_010):
@@ -515,26 +517,20 @@ def test_a_thousand_half_requests_keep_nobody_out(tmp_path, small_weights):
 # Beginning and ending
 
 
-def failed(*options: str, **environment: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "app.py", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-    )
-    assert run.returncode == 2 and "MPS-AMS is at" not in run.stdout and "Traceback" not in run.stderr
-    return run.stderr.strip().rpartition("\n")[2]
+def failed(folder: Path, *options: str) -> str:
+    """The sentence with which an app that cannot start ends."""
+    code, printed = end_of(folder / "printed", *options)
+    assert code == 2 and "MPS-AMS is at" not in printed and "Traceback" not in printed
+    return printed.strip().rpartition("\n")[2]
 
 
-def test_a_port_in_use_is_refused_before_anything_is_printed():
+def test_a_port_in_use_is_refused_before_anything_is_printed(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         assert f"port {port} of 127.0.0.1 is in use by another program; choose another with --port" in failed(
-            "--port", str(port)
+            tmp_path, "--port", str(port)
         )
 
 
@@ -547,8 +543,8 @@ def test_a_port_in_use_is_refused_before_anything_is_printed():
         (("--allowed-host", "a b"), "'a b' is no host name; allowed are"),
     ],
 )
-def test_hosts_that_cannot_be_listened_on_are_refused(options, words):
-    assert words in failed(*options, "--port", "7999")
+def test_hosts_that_cannot_be_listened_on_are_refused(tmp_path, options, words):
+    assert words in failed(tmp_path, *options, "--port", "7999")
 
 
 def test_a_port_that_may_not_be_opened_is_a_sentence():
@@ -770,12 +766,11 @@ def test_a_right_password_is_quick_while_two_hundred_guess(tmp_path, small_weigh
             await asyncio.sleep(1)
 
     async def attacked(address: str) -> None:
-        over, limits = asyncio.Event(), httpx.Limits(max_connections=None)
-        async with (
-            httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as attackers,
-            httpx.AsyncClient(base_url=address, timeout=120) as bob,
-        ):
-            attack = asyncio.gather(*(guess(attackers, number, over) for number in range(200)))
+        over, plain = asyncio.Event(), {"base_url": address, "timeout": 120, "verify": False}
+        async with AsyncExitStack() as clients:
+            # a client for each: the pool of one searches all its connections at every request
+            bob, *attackers = [await clients.enter_async_context(httpx.AsyncClient(**plain)) for _ in range(201)]
+            attack = asyncio.gather(*(guess(http, number, over) for number, http in enumerate(attackers)))
             while len(ends) < 400:
                 await asyncio.sleep(0.01)
             assert (await bob.post("/login", data={"username": "bob", "password": PASSWORD})).json() == {

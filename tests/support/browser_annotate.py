@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -21,10 +17,10 @@ from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from tests.support.annotated import volume
+from tests.support.app_process import ForkedApp, free_port, wait_for_answer
 from tests.support.browser import CHROMIUM, browser, new_page, new_window  # noqa: F401
-from tests.support.canvas import drag, held, image_points, page_point, size_of_brush, until
+from tests.support.canvas import drag, held, image_points, page_point, size_of_brush
 
-ROOT = Path(__file__).resolve().parents[2]
 WAIT = 30_000
 
 
@@ -32,37 +28,19 @@ class App:
     """The app with a project, in a process of its own, that can be stopped and started again at the same address."""
 
     def __init__(self, folder: Path, weights: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
         self.folder, self.project, self.weights = folder, folder / "project", weights
-        self.address, self.process = f"http://127.0.0.1:{self.port}", None
+        self.port, self.process = free_port(), None
+        self.address = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        options = (
-            "--project",
-            str(self.project),
-            "--weights",
-            str(self.weights),
-            "--results",
-            str(self.folder),
-            "--port",
-            str(self.port),
-        )
-        quiet = os.environ | {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(self.folder / "gradio")}
-        self.process = subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT, env=quiet)
+        options = ["--project", str(self.project), "--weights", str(self.weights), "--results", str(self.folder)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(self.folder / "gradio")}
+        self.process = ForkedApp([*options, "--port", str(self.port)], environment)
         try:
-            until(self.answers, 300)
+            wait_for_answer(self.address, self.process)
         except BaseException:
             self.stop()
             raise
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, "the app ended before it answered"
-        try:
-            return urllib.request.urlopen(f"{self.address}/healthz", timeout=5).status == 200
-        except OSError:
-            return False
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)

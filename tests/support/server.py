@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from mpsams.app.server.guard import Guard
+from tests.support import ROOT
+from tests.support.app_process import ForkedApp, free_port, wait_for_answer
 
-ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery"
 
 
 @contextmanager
-def running(folder: Path, *options: str, before: tuple[str, ...] = (), **environment: str):
-    """An app on a free port: (address, process, file of all it prints)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address, printed = f"http://127.0.0.1:{port}", folder / "printed"
-    with printed.open("wb") as out:
-        process = subprocess.Popen(
-            [*before, sys.executable, "app.py", "--port", str(port), *options],
-            cwd=ROOT,
-            stdout=out,
-            stderr=out,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        )
+def running(
+    folder: Path,
+    *options: str,
+    before: tuple[str, ...] = (),
+    constants: dict[str, object] | None = None,
+    **environment: str,
+):
+    """An app on a free port: (address, process, file of all it prints).
+
+    before: a command that starts it, then not as a fork. constants: set in it, see ForkedApp.
+    """
+    printed, port = folder / "printed", free_port()
+    address, options = f"http://127.0.0.1:{port}", ["--port", str(port), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    if before:
+        with printed.open("wb") as out:
+            command = [*before, sys.executable, "app.py", *options]
+            process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=environment)
+    else:
+        process = ForkedApp(options, environment, printed, constants)
     try:
-        for _ in range(1800):
-            try:
-                httpx.get(f"{address}/healthz", timeout=5).raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert process.poll() is None, printed.read_text()[-3000:]
-                time.sleep(0.1)
+        wait_for_answer(address, process, printed)
         yield address, process, printed
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def end_of(printed: Path, *options: str) -> tuple[int, str]:
+    """The exit code of an app with these options that ends by itself, and all it prints, which goes into a file."""
+    process = ForkedApp(list(options), os.environ | {"OMP_NUM_THREADS": "1"}, printed)
+    return process.wait(300), printed.read_text()
 
 
 async def _through(guard: Guard, method: str, path: str, headers: dict, chunks: list[bytes]) -> tuple[int, bytes, int]:
