@@ -121,62 +121,46 @@ def blocks_of(name: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", PAGES[name], re.MULTILINE | re.DOTALL)
 
 
-def run_in_a_copy(folder: Path, *arguments: str) -> str:
-    run = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory) -> str:
+    """The names of contract tests that passed for the examples of pages in a copy of the code."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("mpsams", "train", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    (method,) = blocks_of("docs/develop/add-a-method.md")
+    dataset, writer = blocks_of("docs/develop/add-a-data-set.md")
+    (copy / "mpsams" / "methods" / "denoise.py").write_text(method, encoding="utf-8")
+    (copy / "mpsams" / "datasets" / "arrays.py").write_text(dataset, encoding="utf-8")
+    made = copy / "tests" / "support" / "made_volumes.py"
+    made.write_text(made.read_text(encoding="utf-8") + "\n\n" + writer, encoding="utf-8")
+    (copy / "tests" / "test_training.py").write_text(TRAINING, encoding="utf-8")
+    files = "tests/contract/test_methods_contract.py tests/contract/test_datasets_contract.py tests/test_training.py"
+    command = [sys.executable, *"-m pytest -n 0 -rp".split(), *files.split(), "-k", "denoise or arrays"]
+    run = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
 
-@pytest.fixture
-def copy(tmp_path) -> Path:
-    """A copy of the code and the tests, to add files to."""
-    for name in ("mpsams", "train", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    return tmp_path
+TRAINING = """
+from train import pretrain
 
-
-def test_the_example_of_a_method_keeps_the_contract(copy):
-    (code,) = blocks_of("docs/develop/add-a-method.md")
-    (copy / "mpsams" / "methods" / "denoise.py").write_text(code, encoding="utf-8")
-    result = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_methods_contract.py", "-k", "denoise")
-    assert int(re.search(r"(\d+) passed", result)[1]) >= 9
-    run_in_a_copy(
-        copy,
-        "-m",
-        "train.pretrain",
-        "--method.name",
-        "denoise",
-        "--method.noise",
-        "3",
-        "--data.name",
-        "phantom",
-        "--data.cases",
-        "12",
-        "--data.size",
-        "16",
-        "--model.width",
-        "2",
-        "--optim.epochs",
-        "1",
-        "--out",
-        "runs/denoise",
+def test_denoise_is_trained(tmp_path):
+    options = (
+        "--method.name denoise --method.noise 3 --data.name phantom --data.cases 12 --data.size 16 --model.width 2"
+        " --optim.epochs 1"
     )
+    pretrain.main([*options.split(), "--out", str(tmp_path)])
+"""
 
 
-def test_the_example_of_a_data_set_keeps_the_contract(copy):
-    code, writer = blocks_of("docs/develop/add-a-data-set.md")
-    (copy / "mpsams" / "datasets" / "arrays.py").write_text(code, encoding="utf-8")
-    made = copy / "tests" / "support" / "made_volumes.py"
-    made.write_text(made.read_text(encoding="utf-8") + "\n\n" + writer, encoding="utf-8")
-    result = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_datasets_contract.py", "-k", "arrays")
-    assert int(re.search(r"(\d+) passed", result)[1]) >= 6
+def test_the_example_of_a_method_keeps_the_contract_and_is_trained(examples):
+    assert len(re.findall(r"PASSED tests/contract/test_methods_contract.*denoise", examples)) >= 9
+    assert re.search(r"PASSED tests/test_training.*denoise", examples)
+
+
+def test_the_example_of_a_data_set_keeps_the_contract(examples):
+    assert len(re.findall(r"PASSED tests/contract/test_datasets_contract.*arrays", examples)) >= 6
 
 
 def test_the_example_folder_of_ones_own_images_is_a_data_set(tmp_path, monkeypatch):

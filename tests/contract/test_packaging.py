@@ -128,20 +128,27 @@ def test_what_is_needed_is_in_the_lock_file():
         )
 
 
+INSTALLED = """
+import json, runpy, sys
+from fastapi.testclient import TestClient
+from mpsams.app import main
+client = TestClient(main.create(main.shipped("weights"), main.shipped("results")), base_url="http://localhost")
+found = [client.get("/healthz").json(), client.get("/").status_code, str(main.shipped("results")), main.__file__]
+print(json.dumps(found), flush=True)
+sys.argv = [sys.argv[1], "--help"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def test_the_installed_app_finds_weights_and_records(installed, tmp_path):
-    ask = (
-        "import json; from pathlib import Path; from fastapi.testclient import TestClient; from mpsams.app import"
-        " main\nclient = TestClient(main.create(main.shipped('weights'), main.shipped('results')),"
-        " base_url='http://localhost')\nprint(json.dumps([client.get('/healthz').json(), client.get('/').status_code,"
-        " str(main.shipped('results')), main.__file__]))"
-    )
-    done = subprocess.run([installed / "python", "-I", "-c", ask], cwd=tmp_path, capture_output=True, text=True)
+    command = [installed / "python", "-I", "-c", INSTALLED, installed / "mps-ams"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    health, status, results, module = json.loads(done.stdout.splitlines()[-1])
+    found, _, help_text = done.stdout.partition("\nusage: ")
+    health, status, results, module = json.loads(found.splitlines()[-1])
     assert health["ok"] and status == 200 and "busi-mps_ams-seg-10" in health["weights"] and not health["left_out"]
     assert Path(module).is_relative_to(installed.parent) and list(Path(results).glob("*.jsonl"))
-    help_text = subprocess.run([installed / "mps-ams", "--help"], cwd=tmp_path, capture_output=True, text=True)
-    assert help_text.returncode == 0 and "--weights DIR" in help_text.stdout
+    assert "--weights DIR" in help_text
 
 
 def test_the_installed_training_commands_run(installed, tmp_path):

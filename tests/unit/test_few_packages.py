@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from mpsams import tables
 from tests.support.small_plan import PLAN
 
@@ -27,15 +25,18 @@ class Installed(PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.partition(".")[0] in missing else super().find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
-module, sys.argv = sys.argv[2], sys.argv[2:]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
+for sys.argv in json.loads(sys.argv[2]):
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code, (sys.argv, end.code)
 """
 
 
-def run_without(module: str, *arguments: str, cwd: Path) -> str:
-    """Run a module with packages missing; returns what it printed."""
+def run_without(*commands: list[str], cwd: Path) -> str:
+    """Run modules with their arguments in one process with packages missing; returns what they printed."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RUN, json.dumps(sorted(MISSING)), module, *arguments]
+    command = [sys.executable, "-c", RUN, json.dumps(sorted(MISSING)), json.dumps(commands)]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -44,16 +45,21 @@ def run_without(module: str, *arguments: str, cwd: Path) -> str:
 def test_pack_reproduce_and_report_need_few_packages(tmp_path):
     (tmp_path / "small.toml").write_text(PLAN, encoding="utf-8")
     data = ["--data.name", "phantom", "--data.cases", "14", "--data.size", "32"]
-    run_without("train.pack", *data, "--out", "pack", cwd=tmp_path)
     given = ["--plan", "small.toml", "--data.root", "pack", "--out", "out", "--draws", "0", "--labels", "0.1"]
-    assert "5 of 5 runs done" in run_without("train.reproduce", "table1", *given, cwd=tmp_path)
-    run_without("train.report", "out/records.jsonl", cwd=tmp_path)
+    printed = run_without(
+        ["train.pack", *data, "--out", "pack"],
+        ["train.reproduce", "table1", *given],
+        ["train.report", "out/records.jsonl"],
+        cwd=tmp_path,
+    )
+    assert "5 of 5 runs done" in printed
     assert tables.read(tmp_path / "out" / "records.jsonl").methods == ("scratch", "mae", "mps_ams")
 
 
-@pytest.mark.parametrize("module", ["pretrain", "finetune", "evaluate", "prompt", "calibrate", "publish"])
-def test_a_command_starts_with_few_packages(module, tmp_path):
-    assert "usage" in run_without(f"train.{module}", "--help", cwd=tmp_path)
+def test_every_command_starts_with_few_packages(tmp_path):
+    names = ("pretrain", "finetune", "evaluate", "prompt", "calibrate", "publish")
+    printed = run_without(*([f"train.{name}", "--help"] for name in names), cwd=tmp_path)
+    assert printed.count("usage:") == len(names)
 
 
 def test_what_is_brought_is_named_in_the_docs():
