@@ -215,7 +215,7 @@ SMALL = [
     "--recipe.name",
     "assist",
     "--recipe.epochs",
-    "25",
+    "8",
     "--recipe.batch",
     "4",
     "--recipe.lr",

@@ -33,7 +33,7 @@ from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from train import progress_file, retrain
 
-SIDE, ITEMS, EPOCHS, RATE = 64, 24, 60, 1e-2
+SIDE, ITEMS, EPOCHS, RATE = 64, 24, 40, 1e-2
 NAME = "busi-mps_ams-seg-10"
 SECRET = "miller_anna_1961"
 MODEL = {"channels": 1, "classes": 1, "width": 4, "norm": "batch"}
