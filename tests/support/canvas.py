@@ -148,7 +148,13 @@ def stand():
     made = Stand(Server([np.zeros((4, 4))]))
     blocks = served(made)
     _, made.address, _ = blocks.launch(
-        prevent_thread_lock=True, quiet=True, ssr_mode=False, share=False, server_name="127.0.0.1", **look()
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        share=False,
+        run_history=False,
+        server_name="127.0.0.1",
+        **look(),
     )
     yield made
     blocks.close()
