@@ -299,6 +299,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
 def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(browser, page, app, ids):  # noqa: F811
     id = ids["picture 1"]
     with opened(browser, app.address) as other:
+        other.clock.install()
         pick(page, id)
         pick(other, id)
         height, width = shape_of(page)
@@ -313,7 +314,8 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
         assert np.array_equal(drawn(other), sketched) and np.array_equal(app.on_disk(id), theirs)
         requests = []
         other.on("request", lambda request: requests.append(request.url) if "queue/join" in request.url else None)
-        other.wait_for_timeout(4000)  # longer than the pause before it would try again
+        other.clock.fast_forward(60_000)  # all that the page would try again later, it tries now
+        idle(other)
         assert not requests and other.locator("[data-part=saved]").inner_text().startswith("not saved: ")
         if not other.get_by_role("button", name="Download the mask").is_visible():
             other.get_by_role("button", name="This image", exact=False).filter(has_text="This image").click()
