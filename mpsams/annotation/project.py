@@ -71,6 +71,7 @@ class Project:
         # of one image's files; taken before ``_lock``, never after it
         self._image_locks: defaultdict[str, RLock] = defaultdict(RLock)
         self._scans, self._packed = caches.scans(), caches.PackedMasks()
+        self._labels_in_masks: dict[str, tuple[str, frozenset[int]]] = {}  # by item, with the sha256 of the mask
         self._remarks: dict[str, str] = {}
         self._inside: dict[str, Project] = {}  # projects in folders of this one, such as those of other readers
         validate_folder(self.folder)
@@ -211,6 +212,18 @@ class Project:
     def proposed_labels(self, id: str) -> np.ndarray | None:
         """Return the proposed mask, as ``labels``; without the structures that were removed since it was proposed."""
         return self._unpacked("proposals", id)
+
+    def labels_in_mask(self, item: Item) -> frozenset[int]:
+        """Return the labels of the structures that the saved mask of an item holds; a file is read once for it."""
+        sha256, found = self._labels_in_masks.get(item.id, ("", frozenset()))
+        if item.mask is None or item.mask == sha256:
+            return found if item.mask else frozenset()
+        if (map_xyz := self.labels(item.id)) is None:
+            return frozenset()
+        found = frozenset(label_maps.present(map_xyz))
+        if self.item(item.id).mask == item.mask:
+            self._labels_in_masks[item.id] = item.mask, found
+        return found
 
     def remark(self, id: str) -> str:
         """Return a sentence on a file of an image that was found damaged since the last call; "" if none was."""

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from mpsams.annotation import label_maps, structures
-from mpsams.annotation.definitions import FREE_LETTERS
 from mpsams.annotation.project import Project
 from mpsams.annotation.structures import MAX_STRUCTURES, Structure, find
 from mpsams.imaging import UnreadableImage
@@ -127,7 +126,7 @@ class StructureMatcher:
             kept = [one for one in self._known if one.label not in taken]
             if self._first.label in taken:  # it gets another label if a mask holds it
                 self._first = replace(self._first, label=0)
-            structures.define(self.project, [*kept, *self._new], user, any_key=True)
+            structures.define(self.project, [*kept, *self._new], user)
             self.added += [one.name for one in sorted(self._new, key=lambda one: one.label)]
         self.drop_plans()
         return apply(map_xyz, table)
@@ -143,7 +142,7 @@ class StructureMatcher:
             has_readers = (self.project.folder / structures.READERS).is_dir()
             if len(kept) > 1 and not (has_proposals or has_readers or self.project.setting(structures.LEARNT)):
                 with suppress(ValueError):  # a mask holds it
-                    structures.define(self.project, kept, user, any_key=True)
+                    structures.define(self.project, kept, user)
 
     def _several(self) -> list[Structure]:
         return self._known if len(self._known) > 1 else []
@@ -162,12 +161,12 @@ class StructureMatcher:
             return found.label
         likeness = find([*self._removed, *self.described], name) or Structure(name or f"structure {number}")
         used = planned if self._is_free and name else {one.label for one in known}
-        allowed = range(1, MAX_STRUCTURES + 1)
+        allowed, keys = range(1, MAX_STRUCTURES + 1), structures.free_structure_keys(self.project)
         free = [one for one in (likeness.label or number, *allowed) if one in allowed and one not in used]
         free.sort(key={one.label for one in self._removed if one is not likeness}.__contains__)
         if not free:
             raise UnreadableImage(f"its mask holds more structures than the {MAX_STRUCTURES} that a project may have.")
-        is_free = likeness.key in FREE_LETTERS and likeness.key not in {one.key for one in known}
+        is_free = likeness.key in keys and likeness.key not in {one.key for one in known}
         key = likeness.key if is_free else ""
         self._new.append(replace(likeness, label=free[0], key=key))
         return free[0]

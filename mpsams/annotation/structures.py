@@ -8,7 +8,7 @@ Over 250 lines because all that changes a definition shares the rules for labels
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from dataclasses import replace as _replace
@@ -200,33 +200,27 @@ def define(
     given: Iterable[str | Structure],
     user: str = "",
     any_key: bool = False,
-    edited_from: Iterable[Structure] | None = None,
+    edited_from: Sequence[Structure] | None = None,
 ) -> tuple[Structure, ...]:
     """Set the structures of a project, and of the projects of other readers in its folder; return them.
 
     given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, one
     that was removed gets it back, and the first names of a project that has defined none are its structures from label
     1. Proposals lose the structures that are left out. A new structure without a key gets a free letter, and so does
-    the single one there was. any_key: True for structures of another project, whose keys may be in use here.
+    the single one there was. any_key: True for structures of another project, which keep their keys or have none.
     edited_from: those there were when the given ones were edited; what was changed since stays. ValueError as
     ``make``; a new key that the canvas or a class uses; a structure is left out that masks hold, here or of other
     readers.
     """
+    listed = _structures(given)
+    if _plan(project, listed, any_key, edited_from)[1]:
+        _read_masks(project)  # before everybody waits
     with project.exclusive(with_images=True):
-        before, edited = defined(project), _structures(given)
-        if edited_from is not None:
-            edited = merge(edited, edited_from, before, _identity)
-        known = (*before, *removed(project)) if is_defined(project) else ()
-        listed = match(edited, known)
-        keys = free_structure_keys(project)
-        made = make(listed, known, keys, [one.label for one in before] if len(before) > 1 else [])
+        before = defined(project)
+        made, left_out = _plan(project, listed, any_key, edited_from)
         if made == before:
             return made
-        if not any_key:
-            check_keys(made, before, keys, "structure")
         project.refuse_read_only()
-        kept = {one.label for one in (listed if known else made)}
-        left_out = [one for one in before if one.label not in kept]
         for one in left_out:
             if count := count_masks(project, one.label):
                 raise ValueError(f"structure {one.name!r} is in {count} mask{'s' * (count > 1)}; remove it there first")
@@ -240,6 +234,22 @@ def define(
             with suppress(ValueError, OSError):  # structures of their own do not go with these; their disk is full
                 define(other, _update(defined(other), before, made), user, any_key=True)
         return made
+
+
+def _plan(
+    project: Project, given: list[Structure], any_key: bool, edited_from: Sequence[Structure] | None
+) -> tuple[tuple[Structure, ...], list[Structure]]:
+    """Return the structures that ``define`` sets, and those of before that are left out. ValueError as there."""
+    before = defined(project)
+    edited = given if edited_from is None else merge(given, edited_from, before, _identity)
+    known = (*before, *removed(project)) if is_defined(project) else ()
+    listed = match(edited, known)
+    keys = free_structure_keys(project)
+    made = make(listed, known, "" if any_key else keys, [one.label for one in before] if len(before) > 1 else [])
+    if made != before and not any_key:
+        check_keys(made, before, keys, "structure")
+    kept = {one.label for one in (listed if known else made)}
+    return made, [one for one in before if one.label not in kept]
 
 
 def free_structure_keys(project: Project) -> str:
@@ -304,13 +314,13 @@ def _read_learnt(project: Project) -> dict[str, int]:
 
 def count_masks(project: Project, label: int) -> int:
     """Return how many images have a structure in their mask, here or of another reader; proposals do not count."""
-    found = set()
-    for one in (project, *_readers(project)):
-        for item in one.items():
-            map_xyz = one.labels(item.id) if item.mask else None
-            if map_xyz is not None and (map_xyz == label).any():
-                found.add(item.id)
-    return len(found)
+    return len({id for id, labels in _read_masks(project) if label in labels})
+
+
+def _read_masks(project: Project) -> list[tuple[str, Collection[int]]]:
+    """Return the image and the labels of each mask, here and of other readers; those read before are not read again."""
+    projects = (project, *_readers(project))
+    return [(item.id, one.labels_in_mask(item)) for one in projects for item in one.items()]
 
 
 def conflicts(project: Project, other: Project) -> list[Structure]:

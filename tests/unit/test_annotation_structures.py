@@ -701,3 +701,53 @@ def test_pixels_of_removed_structures_do_not_count_as_found(two, tmp_path):
     assert two.item(item.id).proposal_pixels == 64
     structures.define(two, ["liver"])
     assert two.item(item.id).proposal_pixels is None and not two.proposed_labels(item.id).any()
+
+
+def test_masks_are_read_before_anybody_waits_and_once(two, tmp_path, monkeypatch):
+    """Only the mask that is saved after that is read while nobody else may save."""
+    first, second = (two.add(picture(tmp_path, seed)) for seed in range(2))
+    clara = ReaderViews(two).join("Clara", True).project
+    for one in (two, clara):
+        for item in (first, second):
+            one.save(item.id, (organ() == 1).view(np.uint8))
+    read, labels = [], Project.labels
+
+    def note(project, id):
+        def save():
+            if is_free := two._image_locks[second.id].acquire(blocking=False):
+                two._image_locks[second.id].release()
+            read.append((project is two, id, is_free))
+
+        other = Thread(target=save)
+        other.start()
+        other.join()
+        return labels(project, id)
+
+    monkeypatch.setattr(Project, "labels", note)
+    exclusive, saves = two.exclusive, iter([(first.id, organ())])
+
+    def save_meanwhile(*given, **more):
+        for id, map_xyz in saves:
+            two.save(id, map_xyz)
+        return exclusive(*given, **more)
+
+    monkeypatch.setattr(two, "exclusive", save_meanwhile)
+    with pytest.raises(ValueError, match="structure 'tumour' is in 1 mask; remove it there first"):
+        structures.define(two, ["liver"])
+    ids = [(ours, item.id) for ours in (True, False) for item in (first, second)]
+    assert read[:4] == [(*one, True) for one in ids] and read[4:] == [(True, first.id, False)]
+
+
+def test_a_reader_who_joins_gets_no_key_that_the_first_reader_took_away(two):
+    structures.define(two, [Structure("liver", label=1), Structure("tumour", label=2, key="k")])
+    assert [one.key for one in structures.defined(two)] == ["", "k"]
+    clara = ReaderViews(two).join("Clara", True).project
+    assert structures.defined(clara) == structures.defined(two)
+
+
+def test_an_import_leaves_out_a_key_that_a_class_has(two):
+    classes.define(two, [ImageClass("benign", key="y")])
+    matcher = StructureMatcher(two)
+    matcher.described = (Structure("vessel", key="y", label=4),)
+    matcher.define(organ(), "anne")
+    assert [(one.name, one.key) for one in structures.defined(two)[2:]] == [("vessel", "j")]
