@@ -60,12 +60,12 @@ class ReaderView:
 
     def masks(self, id: str) -> list[ReaderMask]:
         """Return the saved masks of an image that this reader sees beside their own."""
-        found, own = [], structures.defined(self.project)
+        found = []
         for name, project in self.visible:
             with suppress(ValueError):  # the image is not in the project of that reader, or not any more
                 item, map_xyz = project.item(id), project.labels(id)
                 if map_xyz is not None:
-                    map_xyz = structures.translate(map_xyz, structures.defined(project), own)
+                    map_xyz = structures.translate(map_xyz, structures.pair_labels(project, self.project))
                     found.append(ReaderMask(name, item.image_class, map_xyz))
         return found
 

@@ -25,6 +25,7 @@ from .masks import agreement as label_agreement
 from .masks import pack
 
 AUTHOR = "consensus ({})"  # in the log of a consensus, with the method
+ADD_THEM = "They are compared once the first reader has structures of these names."
 NO_MASKS: dict[str, object] = {"dsc": "", "hd95": "", "unit": ""}  # in a row of agreement
 FIRST = "mask of the first reader"  # what proposed, in a second project that is not blind
 
@@ -76,8 +77,7 @@ def start(
         for item in () if blind else map(project.item, added):
             map_xyz = None if item.mask is None else project.labels(item.id)
             if map_xyz is not None:
-                own = structures.defined(second)
-                map_xyz = structures.translate(map_xyz, structures.defined(project), own)
+                map_xyz = structures.translate(map_xyz, structures.pair_labels(project, second))
                 second.propose(item.id, map_xyz, FIRST, item.mask or "", user=user)
         return len(added)
 
@@ -85,18 +85,13 @@ def start(
 def copy_structures(project: Project, other: Project, user: str = "", notes: list[str] | None = None) -> None:
     """Give another project the structures of this one, and note there which one each checkpoint has learnt.
 
-    A structure there that is renamed here gets its new name. notes: gets a sentence where the masks there hold others,
-    which stay.
+    A structure there that is renamed here gets its new name. notes: gets a sentence where the masks there hold others
+    of the same numbers or names; then all stay as they are.
     """
-    defined = structures.defined(project)
     if not structures.is_defined(project):
         return
     try:
-        if defined != structures.defined(other):
-            if strange := structures.conflicts(project, other):
-                names = ", ".join(f"{one.name!r} with number {one.label}" for one in strange)
-                raise ValueError(f"masks there hold {names}, which is another structure here")
-            structures.define(other, defined, user, any_key=True)
+        structures.give(project, other, user)
     except ValueError as error:
         if notes is not None:
             notes.append(f"The structures of {other.folder.name} stay as they are: {error}.")
@@ -184,23 +179,36 @@ def fill_consensus(
     user = user or AUTHOR.format(method)
     makers = {user, *(AUTHOR.format(each) for each in METHODS)}
     allowed, found = [one.name for one in classes.defined(result)], result.items()
-    wanted = structures.defined(result)
-    others = {one.name for project in projects for one in structures.defined(project)} - {one.name for one in wanted}
-    missing = sorted(name for name in others if structures.find(wanted, name) is None)
+    first = structures.pair_labels(projects[0], result)  # which has the names that structures had before
+    pairs = [
+        {label: first[own] for label, own in structures.pair_labels(project, projects[0]).items() if own in first}
+        | structures.pair_labels(project, result)
+        for project in projects
+    ]
+    missing = {
+        one.name
+        for project, known in zip(projects, pairs, strict=True)
+        for one in structures.defined(project)
+        if one.label not in known
+    }
     if missing and notes is not None:
-        notes.append(f"Left out, as the consensus does not define them: {', '.join(missing)}.")
+        notes.append(f"Left out, as the consensus does not define them: {', '.join(sorted(missing))}. {ADD_THEM}")
     given = [{item.id: item for item in project.items()} for project in projects]
     for done, item in enumerate(found, start=1):
-        own = [(project, items[item.id]) for project, items in zip(projects, given, strict=True) if item.id in items]
+        own = [
+            (project, known, items[item.id])
+            for project, known, items in zip(projects, pairs, given, strict=True)
+            if item.id in items
+        ]
         is_free = item.status in OPEN and (item.mask is None or item.reader in makers)
         masks = [
-            structures.translate(mask, structures.defined(project), wanted)
-            for project, one in own
+            structures.translate(mask, known)
+            for project, known, one in own
             if is_free and one.mask is not None and (mask := project.labels(item.id)) is not None
         ]
         if len(masks) > 1 and _can_be_read(result, item, notes):
             result.save(item.id, merge(masks, method), user)
-        name = common_class((one.image_class for _, one in own), allowed)
+        name = common_class((one.image_class for _, _, one in own), allowed)
         if name and not item.image_class:
             classes.classify(result, item.id, name, user)
         yield done, len(found)
@@ -216,8 +224,11 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
     others = {item.id: item for item in second.items()}
     rows = []
     notes: list[str] = []
-    definitions = structures.defined(first), structures.defined(second)
-    names = [one.name for one in definitions[0]] if len(definitions[0]) > 1 else []
+    defined, pairs = structures.defined(first), structures.pair_labels(second, first)
+    names = [one.name for one in defined] if len(defined) > 1 else []
+    missing = sorted(one.name for one in structures.defined(second) if one.label not in pairs)
+    if missing and names:
+        notes.append(f"Left out, as the first of these readers does not define them: {', '.join(missing)}. {ADD_THEM}")
     for item in first.items():
         other = others.get(item.id)
         if other is None:
@@ -227,9 +238,9 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
             continue
         measured = NO_MASKS | _columns(names)
         if has_masks:
-            masks = item.id, item.mask, other.mask, *definitions
+            masks = item.id, item.mask, other.mask, defined, *pairs.items()
             if masks not in known and _can_be_read(first, item, notes):
-                known[masks] = _compare(first, second, item, names)
+                known[masks] = _compare(first, second, item, pairs)
             measured = known.get(masks, measured)
             if measured["hd95"] is None:
                 notes.append(
@@ -277,16 +288,19 @@ def _summarise(rows: Sequence[Mapping[str, object]]) -> dict[str, float | None]:
     return overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)}
 
 
-def _compare(first: Project, second: Project, item: Item, names: Sequence[str]) -> dict[str, object]:
+def _compare(first: Project, second: Project, item: Item, pairs: Mapping[int, int]) -> dict[str, object]:
     """DSC and HD95 of an image's two masks, also of structures by their names; no values where the file of one was
     damaged meanwhile, no HD95 where the surfaces are too large to measure it.
+
+    pairs: for labels of the second project those of the first.
     """
     one, other, affine = first.labels(item.id), second.labels(item.id), first.scan(item.id).affine
+    defined = structures.defined(first)
+    names = [each.name for each in defined] if len(defined) > 1 else []
     if one is None or other is None:
         return NO_MASKS | _columns(names)
-    defined = structures.defined(first)
     if names:
-        other = structures.translate(other, structures.defined(second), defined)
+        other = structures.translate(other, pairs)
     if item.shape_xyz[2] == 1 and affine is None:
         one, other = one[:, :, 0], other[:, :, 0]
 

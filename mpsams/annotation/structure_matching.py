@@ -34,7 +34,7 @@ class StructureMatcher:
         self._is_empty = not self._was_defined  # nothing is defined and drawn
         self._adds_to_usual = False  # the first structures beside it are from this import
         self._first = structures.defined(project)[0]
-        self._removed = structures.removed(project)
+        self._reserved = structures.reserved(project)
         self.is_complete = False
         self.added: list[str] = []
         self.described: tuple[Structure, ...] = ()
@@ -119,7 +119,7 @@ class StructureMatcher:
         table = {one.label: one.label for one in self._known}
         with self.project.exclusive(with_images=True):
             self.drop_plans()
-            self._removed = structures.removed(self.project)
+            self._reserved = structures.reserved(self.project)
             table |= {one.label: self._label(one.name, one.label) for one in planned}
             self._adds_to_usual |= not structures.is_defined(self.project)
             taken = {one.label for one in self._new}
@@ -159,11 +159,11 @@ class StructureMatcher:
         if found is not None:
             self._is_free = self._is_free and found in self._new
             return found.label
-        likeness = find([*self._removed, *self.described], name) or Structure(name or f"structure {number}")
+        likeness = find([*self._reserved, *self.described], name) or Structure(name or f"structure {number}")
         used = planned if self._is_free and name else {one.label for one in known}
         allowed, keys = range(1, MAX_STRUCTURES + 1), structures.free_structure_keys(self.project)
         free = [one for one in (likeness.label or number, *allowed) if one in allowed and one not in used]
-        free.sort(key={one.label for one in self._removed if one is not likeness}.__contains__)
+        free.sort(key={one.label for one in self._reserved if one is not likeness}.__contains__)
         if not free:
             raise UnreadableImage(f"its mask holds more structures than the {MAX_STRUCTURES} that a project may have.")
         is_free = likeness.key in keys and likeness.key not in {one.key for one in known}

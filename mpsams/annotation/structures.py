@@ -8,7 +8,7 @@ Over 250 lines because all that changes a definition shares the rules for labels
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from dataclasses import replace as _replace
@@ -148,15 +148,28 @@ def removed(project: Project) -> list[Structure]:
     """Return the structures that were removed from a project and whose label no other one has; each with its key if
     that is still free.
     """
-    last: dict[int, Structure] = {}
+    last = {one.label: one for made in _definitions(project) for one in made}
+    return _not_defined(project, last.values())
+
+
+def reserved(project: Project) -> list[Structure]:
+    """Return the structures that a new one of their name becomes, with their label: those removed from a project, and
+    those that other readers have added to theirs.
+    """
+    own = (one for other in _readers(project) for one in defined(other))
+    return _not_defined(project, [*removed(project), *own])
+
+
+def _not_defined(project: Project, given: Iterable[Structure]) -> list[Structure]:
+    """Return those of some structures whose label none of a project has, the first of each label; without a key that is
+    not free.
+    """
     found: list[Structure] = []
-    now = defined(project)
-    for made in _definitions(project):
-        last |= {one.label: one for one in made}
-    free = free_structure_keys(project)
-    for label, one in last.items():
-        if label not in {each.label for each in now}:
-            is_free = one.key in free and one.key not in {each.key for each in (*now, *found)}
+    now, free = defined(project), free_structure_keys(project)
+    for one in given:
+        others = [*now, *found]
+        if one.label not in {each.label for each in others}:
+            is_free = one.key in free and one.key not in {each.key for each in others}
             found.append(one if is_free else _replace(one, key=""))
     return found
 
@@ -227,12 +240,17 @@ def define(
         if left_out:
             _forget(project, {one.label for one in left_out}, user)
         rows, others = [asdict(one) for one in made], [other for other in _readers(project) if not other.read_only]
+        for other in others:
+            _check_names(other, before, made)
         if project.has_labels or [one.label for one in made] != [1]:
             project.describe(version=LABELLED_VERSION, **{SETTING: rows})
         project.append_log("configured", user, setting=SETTING, value=rows)
         for other in others:
-            with suppress(ValueError, OSError):  # structures of their own do not go with these; their disk is full
-                define(other, _update(defined(other), before, made), user, any_key=True)
+            with suppress(ValueError, OSError):  # names of their own do not go with these; their disk is full
+                try:
+                    give(project, other, user)
+                except ValueError:
+                    define(other, _rename(defined(other), before, made), user, any_key=True)
         return made
 
 
@@ -242,7 +260,7 @@ def _plan(
     """Return the structures that ``define`` sets, and those of before that are left out. ValueError as there."""
     before = defined(project)
     edited = given if edited_from is None else merge(given, edited_from, before, _identity)
-    known = (*before, *removed(project)) if is_defined(project) else ()
+    known = (*before, *reserved(project)) if is_defined(project) else ()
     listed = match(edited, known)
     keys = free_structure_keys(project)
     made = make(listed, known, "" if any_key else keys, [one.label for one in before] if len(before) > 1 else [])
@@ -252,22 +270,64 @@ def _plan(
     return made, [one for one in before if one.label not in kept]
 
 
+def _check_names(other: Project, before: Iterable[Structure], made: Iterable[Structure]) -> None:
+    """ValueError if a structure is renamed like one that another reader has added and drawn beside it."""
+    names = {one.label: one.name for one in before}
+    own = [one for one in defined(other) if names.get(one.label, "").casefold() != one.name.casefold()]
+    for one in made:
+        same = find(own, one.name) if names.get(one.label, one.name) != one.name else None
+        if same is not None and same.label != one.label and _holds(other, same.label) and _holds(other, one.label):
+            drawn = f"reader {other.folder.name} has drawn both that and another structure of this name"
+            raise ValueError(f"name {one.name!r} of structure {names[one.label]!r}; allowed is another one, as {drawn}")
+
+
 def free_structure_keys(project: Project) -> str:
     """Return the keys that structures of a project may have: those that neither the canvas nor a class has."""
     return free_keys(project, FREE_LETTERS, CLASSES)
 
 
-def _update(
-    theirs: tuple[Structure, ...], before: tuple[Structure, ...], made: tuple[Structure, ...]
-) -> list[Structure]:
-    """Return the structures of another reader after those of the first were changed: the same if they were the same,
-    else their own with the new names.
+def give(project: Project, other: Project, user: str = "") -> None:
+    """Define the structures of a project in another one too, where those that only its own masks hold stay.
+
+    ValueError: its masks hold structures that have another name or number here; then it keeps all of its own.
     """
-    if [(one.label, one.name) for one in theirs] == [(one.label, one.name) for one in before]:
-        return list(made)
+    made, theirs = defined(project), defined(other)
+    if made == theirs:
+        return
+    names = _names(project)
+    new = [one for one in theirs if one.name.casefold() not in names.get(one.label, ())]
+    own = [one for one in new if _holds(other, one.label)]
+    if strange := [one for one in own if one.label in names]:
+        raise ValueError(f"masks there hold {_list(strange)}, which is another structure here")
+    if strange := [one for one in own if (same := find(made, one.name)) and _holds(other, same.label)]:
+        raise ValueError(f"masks there hold {_list(strange)} beside the structure that has this name here")
+    keys = {one.key for one in made}
+    own = [_replace(one, key="") if one.key in keys else one for one in own]
+    define(other, [*(one for one in made if find(own, one.name) is None), *own], user, any_key=True)
+
+
+def _rename(theirs: Iterable[Structure], before: Iterable[Structure], made: Iterable[Structure]) -> list[Structure]:
+    """Return the structures of another reader with the names that were changed here."""
     names = {one.label: one.name for one in made}
     renamed = {one.name.casefold(): names[one.label] for one in before if one.label in names}
     return [_replace(one, name=renamed.get(one.name.casefold(), one.name)) for one in theirs]
+
+
+def _list(given: Iterable[Structure]) -> str:
+    return ", ".join(f"{one.name!r} with number {one.label}" for one in given)
+
+
+def _names(project: Project) -> dict[int, set[str]]:
+    """Return the names of each structure, also those it had since its label was last added, in lower case."""
+    names: dict[int, set[str]] = {}
+    for made in (USUAL, *_definitions(project), defined(project)):
+        names = {one.label: names.get(one.label, set()) | {one.name.casefold()} for one in made}
+    return names
+
+
+def _holds(project: Project, label: int) -> bool:
+    """Return True if a mask of a project holds a structure."""
+    return any(label in project.labels_in_mask(item) for item in project.items())
 
 
 def _forget(project: Project, left_out: set[int], user: str) -> None:
@@ -323,20 +383,6 @@ def _read_masks(project: Project) -> list[tuple[str, Collection[int]]]:
     return [(item.id, one.labels_in_mask(item)) for one in projects for item in one.items()]
 
 
-def conflicts(project: Project, other: Project) -> list[Structure]:
-    """Return the structures in masks of another project whose label belongs here to a structure that has and had
-    another name; the definition of this project would rename them there.
-    """
-    names: dict[int, set[str]] = {}  # of each label since it was last added here
-    for made in (USUAL, *_definitions(project), defined(project)):
-        names = {one.label: names.get(one.label, set()) | {one.name.casefold()} for one in made}
-    return [
-        one
-        for one in defined(other)
-        if one.name.casefold() not in names.get(one.label, {one.name.casefold()}) and count_masks(other, one.label)
-    ]
-
-
 def _readers(project: Project) -> Iterator[Project]:
     """Yield the projects of other readers in the folder of a project, except those that cannot be opened."""
     folder = project.folder / READERS
@@ -353,8 +399,24 @@ def renumber(label_map: np.ndarray, known: Iterable[Structure]) -> tuple[np.ndar
     return label_maps.renumber(label_map, numbers), tuple(numbered.values())
 
 
-def translate(label_map: np.ndarray, known: Iterable[Structure], wanted: Iterable[Structure]) -> np.ndarray:
-    """Return a label map with the labels of another definition, by the names; what has no name there is left out."""
-    own, others = list(known), list(wanted)
-    pairs = {one.label: other.label for one in own if (other := find(others, one.name)) is not None}
-    return label_map if pairs == {one.label: one.label for one in own} else label_maps.renumber(label_map, pairs)
+def pair_labels(project: Project, other: Project) -> dict[int, int]:
+    """Return the label in another project for each structure of a project that is there too: by its name, else by a
+    name that it had in one of the two before it was renamed.
+    """
+    own, wanted = defined(project), defined(other)
+    pairs = {one.label: same.label for one in own if (same := find(wanted, one.name)) is not None}
+    before, after = _names(project), _names(other)
+    for one in own:
+        free = [each for each in wanted if one.label not in pairs and each.label not in pairs.values()]
+        for same in free:
+            if same.name.casefold() in before[one.label] or one.name.casefold() in after[same.label]:
+                pairs.setdefault(one.label, same.label)
+    return pairs
+
+
+def translate(label_map: np.ndarray, pairs: Mapping[int, int]) -> np.ndarray:
+    """Return a label map of a project with the labels of another one, see ``pair_labels``; what is not there is left
+    out.
+    """
+    is_same = all(label == pairs.get(label) for label in label_maps.present(label_map))
+    return label_map if is_same else label_maps.renumber(label_map, pairs)

@@ -438,7 +438,77 @@ def test_structures_that_a_consensus_does_not_define_are_left_out_with_a_note(re
     second.save(second.items()[0].id, np.where(organ() == 2, np.uint8(3), np.uint8(0)))
     notes: list[str] = []
     assert readers.consensus([first, second], tmp_path / "consensus", notes=notes) == 2
-    assert notes == ["Left out, as the consensus does not define them: cyst."]
+    assert notes == [f"Left out, as the consensus does not define them: cyst. {readers.ADD_THEM}"]
+
+
+@pytest.fixture
+def clara_with_cyst(tmp_path):
+    """A project with liver and tumour, and that of a second reader, who has added a cyst and drawn it."""
+    with Project(tmp_path / "project") as first:
+        structures.define(first, ["liver", "tumour"])
+        item = first.add(picture(tmp_path))
+        first.save(item.id, organ())
+        clara = ReaderViews(first).join("Clara", False).project
+        structures.define(clara, [*structures.defined(clara), "cyst"])
+        clara.save(item.id, np.where(organ() == 2, np.uint8(3), organ()))
+        yield first, clara
+
+
+def listed(project: Project) -> list[tuple[int, str]]:
+    return [(one.label, one.name) for one in structures.defined(project)]
+
+
+def test_structures_of_a_readers_own_that_the_first_reader_lacks_are_named(clara_with_cyst):
+    first, clara = clara_with_cyst
+    found = readers.measure(first, clara)
+    assert found.notes == [f"Left out, as the first of these readers does not define them: cyst. {readers.ADD_THEM}"]
+    assert found.rows[0]["dsc tumour"] == 0
+
+
+def test_a_new_structure_of_the_first_reader_is_that_of_a_readers_own_or_none_of_theirs(clara_with_cyst):
+    first, clara = clara_with_cyst
+    structures.define(first, ["liver", "tumour", "vessel"])
+    assert listed(first)[2:] == [(4, "vessel")] and listed(clara)[2:] == [(3, "cyst"), (4, "vessel")]
+    structures.define(first, ["liver", "tumour", "vessel", "Cyst"])
+    assert listed(first) == listed(clara) and (3, "cyst") in listed(first)
+    assert readers.measure(first, clara).notes == []
+    structures.define(first, ["liver", Structure("mass", label=2), "vessel", "Cyst"])
+    assert listed(first) == listed(clara) and np.array_equal(clara.labels(clara.items()[0].id) == 3, organ() == 2)
+
+
+def test_a_structure_gets_the_name_of_a_readers_own_only_if_they_have_not_drawn_both(clara_with_cyst):
+    first, clara = clara_with_cyst
+    renamed = [Structure("liver", label=1), Structure("cyst", label=2)]
+    clara.save(clara.items()[0].id, np.where(np.arange(organ().shape[1])[:, None] < 14, organ(), np.uint8(3)))
+    with pytest.raises(ValueError, match="as reader Clara has drawn both that and another structure of this name"):
+        structures.define(first, renamed)
+    clara.save(clara.items()[0].id, np.where(organ() == 2, np.uint8(3), organ()))
+    structures.define(first, renamed)
+    assert listed(clara) == [(1, "liver"), (3, "cyst")]
+    found = readers.measure(first, clara)
+    assert found.notes == [] and found.rows[0]["dsc cyst"] == found.rows[0]["dsc"] == 1
+    assert np.array_equal(
+        ReaderViews(first).view("Clara").masks(first.items()[0].id)[0].map_xyz, clara.labels(clara.items()[0].id)
+    )
+
+
+def test_masks_of_a_second_project_are_compared_by_the_names_that_structures_had(tmp_path):
+    """The second project is in another folder, which new names do not reach."""
+    with Project(tmp_path / "project") as first:
+        structures.define(first, ["liver", "tumour"])
+        item = first.add(picture(tmp_path))
+        first.save(item.id, organ())
+        readers.start(first, tmp_path / "second")
+        structures.define(first, ["liver", Structure("mass", label=2)])
+        with Project(tmp_path / "second") as second:
+            second.save(item.id, organ())
+            for one, other in ((first, second), (second, first)):
+                found = readers.measure(one, other)
+                assert found.notes == [] and found.rows[0]["dsc"] == 1
+            notes: list[str] = []
+            assert readers.consensus([first, second], tmp_path / "both", notes=notes) == 1 and notes == []
+        with Project(tmp_path / "both") as both:
+            assert np.array_equal(both.labels(item.id), organ())
 
 
 def test_a_second_reader_gets_the_structures_and_keeps_those_they_drew(tmp_path):
