@@ -19,7 +19,6 @@ from mpsams.annotation.project import Project
 from mpsams.imaging import geometry
 from tests.support.browser import CHROMIUM, browser, frames, idle  # noqa: F401
 from tests.support.browser_annotate import (  # noqa: F401
-    ROOT,
     WAIT,
     App,
     annotate,
