@@ -4,7 +4,8 @@ project.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
@@ -12,7 +13,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from mpsams.imaging import Scan
+from mpsams import imaging
+from mpsams.annotation import images
+from mpsams.annotation.index import Item
+from mpsams.imaging import Scan, UnreadableImage
 
 MAX_SCANS, MAX_BITS = 2**28, 2**27  # bytes of the images, and of the masks, that are kept
 Value = TypeVar("Value")
@@ -64,9 +68,32 @@ class Recent(Generic[Value]):
             self._values.popitem(last=False)
 
 
-def scans() -> Recent[Scan]:
-    """Return an empty cache of opened images by their ids."""
-    return Recent(MAX_SCANS, lambda scan: scan.voxels_xyz.nbytes)
+class Scans:
+    """The images of a project that were opened last; may be used from several threads."""
+
+    def __init__(self) -> None:
+        self._recent: Recent[Scan] = Recent(MAX_SCANS, lambda scan: scan.voxels_xyz.nbytes)
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
+
+    def open(self, item: Item, path: Path) -> Scan:
+        """Return the scan of an image, a file or a folder with a DICOM series.
+
+        UnreadableImage (a ValueError) says that its file was damaged, or why it cannot be read.
+        """
+        with self._locks[item.id]:
+            scan = self._recent.get(item.id)
+            if scan is None:
+                self._recent.make_room(4 * math.prod(item.shape_xyz))
+                try:
+                    scan = imaging.read(images.files_of(path), item.modality)
+                except (UnreadableImage, FileNotFoundError) as error:
+                    raise UnreadableImage(images.explain(path, error)) from None
+                self._recent.put(item.id, scan)
+            return scan
+
+    def forget(self, id: str) -> None:
+        """Close an image, if it is open."""
+        self._recent.forget(id)
 
 
 class PackedMasks:

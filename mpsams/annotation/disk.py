@@ -15,6 +15,9 @@ class ReadOnly(OSError):
     def __init__(self) -> None:
         super().__init__(errno.EROFS, "the project is open to look at only")
 
+    def __reduce__(self) -> tuple:
+        return ReadOnly, ()
+
 
 def as_sentence(error: Exception) -> str:
     """Return an error as a sentence for people: a ValueError's own words, of an OSError what ``sentence`` says."""

@@ -38,7 +38,7 @@ from mpsams.annotation.project_folder import (
     printable,
     validate_folder,
 )
-from mpsams.imaging import Scan, UnreadableImage
+from mpsams.imaging import Scan
 
 BY_MODALITY = "by modality"  # in project.json: the classes of images before any are defined
 
@@ -70,7 +70,7 @@ class Project:
         self._lock, self._adding = RLock(), RLock()  # of the log and the index; of adding images
         # of one image's files; taken before ``_lock``, never after it
         self._image_locks: defaultdict[str, RLock] = defaultdict(RLock)
-        self._scans, self._packed = caches.scans(), caches.PackedMasks()
+        self._scans, self._packed = caches.Scans(), caches.PackedMasks()
         self._labels_in_masks: dict[str, tuple[str, frozenset[int]]] = {}  # by item, with the sha256 of the mask
         self._remarks: dict[str, str] = {}
         self._inside: dict[str, Project] = {}  # projects in folders of this one, such as those of other readers
@@ -181,15 +181,7 @@ class Project:
         """
         item = self.item(id)
         with self._image_locks[id]:
-            scan = self._scans.get(id)
-            if scan is None:
-                self._scans.make_room(4 * math.prod(item.shape_xyz))
-                try:
-                    scan = imaging.read(images.files_of(self.image(id)), item.modality)
-                except (UnreadableImage, FileNotFoundError) as error:
-                    raise UnreadableImage(images.explain(self.image(id), error)) from None
-                self._scans.put(id, scan)
-            return scan
+            return self._scans.open(item, self.image(id))
 
     def mask(self, id: str) -> np.ndarray | None:
         """Return the voxels marked in the last saved mask, bool (X, Y, Z), of all structures; None where
@@ -257,19 +249,19 @@ class Project:
     # What is done
 
     def add(
-        self,
-        files: Path | Sequence[Path],
-        modality: str | None = None,
-        name: str | None = None,
-        user: str = "",
-        notes: list[str] | None = None,
+        self, files: Path | Sequence[Path], modality: str | None = None, name: str | None = None, user: str = ""
     ) -> Item:
         """Copy an image in, or the files of one DICOM series; one that is there already is only found.
 
-        modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own. notes: a list
-        to which sentences are added on what the reader noticed of a new image. UnreadableImage (a ValueError) says why
-        it is no image we open.
+        modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own.
+        UnreadableImage (a ValueError) says why it is no image we open.
         """
+        return self.add_with_notes(files, modality, name, user)[0]
+
+    def add_with_notes(
+        self, files: Path | Sequence[Path], modality: str | None = None, name: str | None = None, user: str = ""
+    ) -> tuple[Item, list[str]]:
+        """Add an image, as ``add``; return sentences on what the reader noticed of a new one, too."""
         self.refuse_read_only()
         listed = images.list_files(files)
         scan = imaging.read(listed, modality)
@@ -277,7 +269,7 @@ class Project:
             id, ending = images.copy_in(listed, self.folder / "images")
         with self._ready() as index:
             if (known := index.item(id)) is not None:
-                return known
+                return known, []
             given = (
                 Path(files) if isinstance(files, str | Path) else listed[0] if len(listed) == 1 else listed[0].parent
             )
@@ -285,10 +277,8 @@ class Project:
             log.append(self._names, [{"item": id, "name": kept}])
             self._write(added_line(id, ending, scan), user)
             index.call(id, kept)
-            if notes is not None:
-                several = f"There are {len(scan.choices)} images in it; the first is taken."
-                notes += [*scan.notes, *[several] * (len(scan.choices) > 1)]
-            return self.item(id)
+            several = f"There are {len(scan.choices)} images in it; the first is taken."
+            return self.item(id), [*scan.notes, *[several] * (len(scan.choices) > 1)]
 
     def set_priorities(self, priority: Mapping[str, float], user: str = "") -> None:
         """Say how urgent items are, greater first (``annotations.priority``).

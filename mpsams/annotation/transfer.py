@@ -74,15 +74,16 @@ def add(project: Project, paths: Sequence[Path], modality: str | None, user: str
     """
     before, notes = len(project.items()), []
     for number, group in enumerate(group_files(paths), start=1):
-        noticed: list[str] = []
         try:
-            project.add(group if len(group) > 1 else group[0], modality, group[0].name, user, noticed)
+            files = group if len(group) > 1 else group[0]
+            noticed = project.add_with_notes(files, modality, group[0].name, user)[1]
         except UnreadableImage as refusal:
             notes.append(f"Image {number} of the upload was not added: {refusal}")
         except OSError as error:
             notes.append(f"Image {number} of the upload was not added, nor those after it: {disk.sentence(error)}")
             break
-        notes += [f"Image {number} of the upload: {note}" for note in noticed]
+        else:
+            notes += [f"Image {number} of the upload: {note}" for note in noticed]
     return len(project.items()) - before, notes
 
 

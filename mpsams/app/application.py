@@ -22,8 +22,10 @@ from mpsams.app.components.theme import look
 from mpsams.app.page import page
 from mpsams.app.server import accounts, metrics, uploads
 from mpsams.app.server.budget import Budget
+from mpsams.app.server.dispatch import StayWithWorker
 from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
+from mpsams.app.server.sign_in_limits import Guesses
 from mpsams.inference import shared
 from mpsams.inference.registry import ModelRegistry
 
@@ -39,13 +41,16 @@ class ServerOptions:
     None lets anyone in.
 
     hosts: the names it answers to; None is this computer's own, localhost. max_upload: bytes of all files of an upload.
-    with_metrics: whether /metrics answers.
+    with_metrics: whether /metrics answers. guesses: limits on attempts to sign in; None is new ones.
+    worker: number of this process among several that answer; None for the only one.
     """
 
     people: Mapping[str, str] | None = None
     hosts: Hosts | None = None
     max_upload: int = MAX_UPLOAD
     with_metrics: bool = False
+    guesses: Guesses | None = None
+    worker: int | None = None
 
 
 def create(
@@ -79,7 +84,9 @@ def create(
     # not of events, and not once more what gradio compressed
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=COMPRESSION)
     app.add_middleware(Guard, max_upload=server.max_upload, folder=folder, hosts=server.hosts or Hosts())
-    _add_status(app, blocks, registry, project)
+    if server.worker is not None:
+        app.add_middleware(StayWithWorker, number=server.worker)
+    _add_status(app, blocks, registry, project, server.worker)
     if server.with_metrics:
         _add_metrics(app, blocks)
     gr.mount_gradio_app(
@@ -92,7 +99,7 @@ def create(
         enable_monitoring=False,
         run_history=False,
         footer_links=["api"],
-        auth=accounts.checker(server.people) if server.people else None,
+        auth=accounts.checker(server.people, server.guesses) if server.people else None,
         auth_message=accounts.SIGN_IN,
         **look(),
     )
@@ -100,7 +107,9 @@ def create(
     return app
 
 
-def _add_status(app: FastAPI, blocks: gr.Blocks, registry: ModelRegistry, project: Project | None) -> None:
+def _add_status(
+    app: FastAPI, blocks: gr.Blocks, registry: ModelRegistry, project: Project | None, worker: int | None
+) -> None:
     """Add /healthz, the state of the app as JSON."""
 
     @app.get("/healthz")
@@ -114,6 +123,8 @@ def _add_status(app: FastAPI, blocks: gr.Blocks, registry: ModelRegistry, projec
             "shared_results": shared.results.usage(),
             "requests": blocks._queue.usage(),
         }
+        if worker is not None:
+            status["worker"] = worker
         if project is not None:
             status["project"] = "writable" if os.access(project.folder, os.W_OK) else "read-only"
         return status

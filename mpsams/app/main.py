@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from mpsams.annotation.project import Project
-from mpsams.app.application import MAX_UPLOAD, ServerOptions, create
-from mpsams.app.server import accounts, listen, uploads
-from mpsams.app.server.budget import Budget
+from mpsams.app.application import MAX_UPLOAD, ServerOptions
+from mpsams.app.process import Settings, default_uploads, open_app
+from mpsams.app.server import accounts, listen, workers
 from mpsams.app.server.hosts import Hosts
 from mpsams.app.server.logs import configure_logging
 from mpsams.arguments import Parser
@@ -29,6 +27,7 @@ examples:
   python app.py --project breasts         annotate the images of a project, a folder; created if it does not exist
   python app.py --login people --add-login anne   write an account into the file "people"; the password is asked for
   python app.py --login people --host 0.0.0.0     answer to other computers, with accounts; behind a proxy with TLS
+  python app.py --workers 4               many visitors: four processes answer, each visitor stays with one
   python app.py --allowed-host annotate.example.org     answer to the host name of a proxy
 
 The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Before you let
@@ -127,6 +126,16 @@ def build_parser() -> Parser:
         action="store_true",
         help="answer at /metrics, in Prometheus' text format, to whoever can reach the app (default: no such page)",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help=(
+            "processes that answer, for many visitors on several cores; each takes about 1 GiB and its part of --memory"
+            " and --scratch (default: 1)"
+        ),
+    )
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     return parser
 
@@ -137,6 +146,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:
         parser.error(f"port {options.port} must lie between 1 and 65535")
+    if not 1 <= options.workers <= workers.MAX_WORKERS:
+        parser.error(f"--workers {options.workers}; allowed are 1 to {workers.MAX_WORKERS}")
+    if options.workers > 1 and not workers.POSSIBLE:
+        parser.error("--workers: this system cannot hand connections to other processes; leave it out")
     if options.add_login is not None and options.login is None:
         parser.error("--add-login needs --login FILE, the file to write into")
     configure_logging()
@@ -157,19 +170,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         hosts = Hosts([options.host, *(one.getsockname()[0] for one in sockets)], options.allowed_host)
     except ValueError as error:
         parser.error(str(error))
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    usual = Path(tempfile.gettempdir()) / f"mpsams-{user}-{options.port}"
-    with listen.ended_by_signal(), uploads.uploads_folder(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)
-        budget = Budget(options.memory, options.scratch)
-        server = ServerOptions(people, hosts, options.max_upload, options.metrics)
-        app = create(options.weights, options.results, project, budget, server)
+    settings = Settings(
+        options.weights,
+        options.results,
+        default_uploads(options.port),
+        options.memory,
+        options.scratch,
+        ServerOptions(people, hosts, options.max_upload, options.metrics),
+    )
+
+    def ready() -> None:
         address = f"[{options.host}]" if ":" in options.host else options.host
-        try:
-            listen.serve(
-                app,
-                sockets,
-                lambda: print(f"MPS-AMS is at http://{address}:{options.port} (Ctrl+C stops it)", flush=True),
-            )
-        except OSError as error:
-            parser.error(listen.why(error, options.host, options.port))
+        print(f"MPS-AMS is at http://{address}:{options.port} (Ctrl+C stops it)", flush=True)
+
+    try:
+        if options.workers > 1:
+            workers.serve(options.workers, settings, project, sockets, ready)
+            return
+        with open_app(settings, project) as app:
+            try:
+                listen.serve(app, sockets, ready)
+            except OSError as error:
+                parser.error(listen.why(error, options.host, options.port))
+    except workers.WorkerEnded as error:
+        parser.error(f"--workers: {error}; the lines above say why")

@@ -138,20 +138,27 @@ def serve(app, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
 
     ready: called once connections are accepted. OSError when they cannot be.
     """
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(configure(app), ready).run(sockets)
+
+
+def configure(app) -> uvicorn.Config:
+    """Return the settings of a server of an ASGI app; this process may have a file open for each connection."""
+    allow_files(4 * CONNECTIONS)
+    return uvicorn.Config(
+        app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
+        limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=3,
+    )  # fmt: skip
+
+
+def allow_files(count: int) -> None:
+    """Let this process have ``count`` files and connections open, or as many as the system allows."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limits
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if 0 <= soft < 4 * CONNECTIONS:  # below 0 there is no limit
-            resource.setrlimit(
-                resource.RLIMIT_NOFILE, (4 * CONNECTIONS if hard < 0 else min(4 * CONNECTIONS, hard), hard)
-            )
-    config = uvicorn.Config(
-        app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
-        limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=3,
-    )  # fmt: skip
-    with contextlib.suppress(KeyboardInterrupt):
-        Server(config, ready).run(sockets)
+        if 0 <= soft < count:  # below 0 there is no limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count if hard < 0 else min(count, hard), hard))
 
 
 class _Terminated(SystemExit):

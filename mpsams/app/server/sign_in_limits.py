@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
+from threading import Lock
 
 FREE, LONGEST = 5, 900.0  # wrong passwords of a name from one address before there is a delay; seconds that it grows to
 FREE_OF_A_NAME, LONGEST_OF_A_NAME = 30, 60.0  # the same of a name from all addresses it never signed in from
@@ -69,11 +70,12 @@ class Limit:
 class Guesses:
     """Limits on attempts to sign in.
 
-    names: those that have an account; others are limited alike, but cannot crowd these out.
+    names: those that have an account; others are limited alike, but cannot crowd these out. May be asked from several
+    threads.
     """
 
     def __init__(self, names: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._names, self._clock = names, clock
+        self._names, self._clock, self._lock = names, clock, Lock()
         self._pairs = {known: Limit(FREE, LONGEST) for known in (True, False)}
         self._of_names = {known: Limit(FREE_OF_A_NAME, LONGEST_OF_A_NAME) for known in (True, False)}
         self._trusted: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -85,26 +87,28 @@ class Guesses:
         A refusal does not count.
         """
         pair, known, now = (name, network(address)), name in self._names, self._clock()
-        trusted = pair in self._trusted
-        seconds = max(self._pairs[known].wait(pair, now), 0.0 if trusted else self._of_names[known].wait(name, now))
-        if not seconds:
-            self._pairs[known].count(pair, now)
-            if not trusted:
-                self._of_names[known].count(name, now)
-        return seconds
+        with self._lock:
+            trusted = pair in self._trusted
+            seconds = max(self._pairs[known].wait(pair, now), 0.0 if trusted else self._of_names[known].wait(name, now))
+            if not seconds:
+                self._pairs[known].count(pair, now)
+                if not trusted:
+                    self._of_names[known].count(name, now)
+            return seconds
 
     def right(self, name: str, address: str) -> None:
         """Note a right password: tries of the name from the address begin anew, and those from elsewhere no longer
         delay it.
         """
         pair = name, network(address)
-        self._pairs[name in self._names].forget(pair)
-        if pair not in self._trusted:
-            self._of_names[name in self._names].take_back(name)
-        self._trusted[pair] = None
-        self._trusted.move_to_end(pair)
-        while len(self._trusted) > KEPT:
-            self._trusted.popitem(last=False)
+        with self._lock:
+            self._pairs[name in self._names].forget(pair)
+            if pair not in self._trusted:
+                self._of_names[name in self._names].take_back(name)
+            self._trusted[pair] = None
+            self._trusted.move_to_end(pair)
+            while len(self._trusted) > KEPT:
+                self._trusted.popitem(last=False)
 
 
 def network(address: str) -> str:
