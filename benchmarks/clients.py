@@ -211,9 +211,16 @@ def visit(visitor: Visitor, until: float, tally: Tally) -> None:
             break
 
 
+def processes(pid: int) -> list[int]:
+    """Return the number of a process and of those it started, directly or not."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    return [pid, *(found for child in children for found in processes(int(child)))]
+
+
 def memory(pid: int) -> float:
-    """Return the resident memory of a process, in MiB."""
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))[1]) / 1024
+    """Return the resident memory of a process and of those it started, in MiB."""
+    states = (Path(f"/proc/{one}/status").read_text(encoding="utf-8") for one in processes(pid))
+    return sum(int(re.search(r"VmRSS:\s+(\d+) kB", state)[1]) for state in states) / 1024
 
 
 def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 0.0) -> dict:

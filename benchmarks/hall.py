@@ -9,9 +9,10 @@ machine is kept.
   python -m benchmarks.hall --parts hall greedy   some of them
   python -m benchmarks.hall --quick               all for a few seconds with few visitors; writes nothing
 
-parts: hall, fifty visitors; hall-same, two hundred who all look at one sample; hall-greedy, one visitor asks for
-everything all the time, beside fifty; hall-memory, memory over ten minutes and of idle visitors; hall-start, seconds
-until the page answers and shows a picture, and its size over the wire (needs chromium).
+parts: hall, fifty visitors; hall-workers, the same with several processes that answer; hall-same, two hundred who all
+look at one sample; hall-greedy, one visitor asks for everything all the time, beside fifty; hall-memory, memory over
+ten minutes and of idle visitors; hall-start, seconds until the page answers and shows a picture, and its size over the
+wire (needs chromium).
 """
 
 # Over 250 lines because its measurements share one app, its visitors and one kind of record.
@@ -37,7 +38,7 @@ import numpy as np
 
 from benchmarks import docs, keep
 from benchmarks.app import app
-from benchmarks.clients import Busy, Page, memory, percentile, picture, run_clients
+from benchmarks.clients import Busy, Page, memory, percentile, picture, processes, run_clients
 from benchmarks.hall_guest import Guest
 from mpsams.annotation.project import Project
 
@@ -94,9 +95,10 @@ def project(count: int):
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has taken, in seconds."""
-    parts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time that a process and those it started have taken, in seconds."""
+    states = (Path(f"/proc/{one}/stat").read_text(encoding="utf-8") for one in processes(pid))
+    parts = [state.rpartition(")")[2].split() for state in states]
+    return sum(int(each[11]) + int(each[12]) for each in parts) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -113,9 +115,12 @@ class Hall:
 
 
 @contextmanager
-def open_hall(users: int, same: bool = False) -> Iterator[Hall]:
-    """Yield the app with a project, and ``users`` visitors of it. same: all look at one sample."""
-    with project(users) as (folder, ids), app("--project", str(folder)) as (address, pid, _):
+def open_hall(users: int, same: bool = False, workers: int = 1) -> Iterator[Hall]:
+    """Yield the app with a project, and ``users`` visitors of it. same: all look at one sample. workers: processes
+    that answer.
+    """
+    options = ("--workers", str(workers)) if workers > 1 else ()
+    with project(users) as (folder, ids), app("--project", str(folder), *options) as (address, pid, _):
         page, config = Page(address), httpx.get(f"{address}/config", timeout=60).json()
         guests = [Guest(address, page, number, config, ids[number], same) for number in range(users)]
         guests[0].begin()
@@ -169,10 +174,10 @@ def watch(hall: Hall, guests: Sequence[Guest], seconds: float, think: float, gre
     }
 
 
-def measure_crowd(users: int, seconds: float, think: float, same: bool = False) -> dict:
-    """Measure ``users`` visitors for ``seconds``. same: all look at one sample."""
-    with open_hall(users, same) as hall:
-        return watch(hall, hall.guests, seconds, think) | {"same_sample": same}
+def measure_crowd(users: int, seconds: float, think: float, same: bool = False, workers: int = 1) -> dict:
+    """Measure ``users`` visitors for ``seconds``. same: all look at one sample. workers: processes that answer."""
+    with open_hall(users, same, workers) as hall:
+        return watch(hall, hall.guests, seconds, think) | {"same_sample": same, "workers": workers}
 
 
 def measure_greedy(users: int, seconds: float, think: float) -> dict:
@@ -254,7 +259,7 @@ def summary(taken: list[float], alone: list[float], aim: float) -> dict:
 def main() -> None:
     """Measure the parts one after another, keep their records and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("hall", "hall-same", "hall-greedy", "hall-memory", "hall-start")
+    parts = ("hall", "hall-workers", "hall-same", "hall-greedy", "hall-memory", "hall-start")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="(default: all)")
     parser.add_argument(
         "--users",
@@ -267,12 +272,16 @@ def main() -> None:
     parser.add_argument(
         "--think", type=float, default=1, metavar="S", help="mean pause of a visitor after an answer (default: 1)"
     )
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes that answer in hall-workers (default: 2)"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the visitors and of the time, and no records")
     options = parser.parse_args()
     part = 10 if options.quick else 1
     users, seconds, think = options.users // part, options.seconds / part, options.think
     measures = {
         "hall": lambda: measure_crowd(users, seconds, think),
+        "hall-workers": lambda: measure_crowd(users, seconds, think, workers=options.workers),
         "hall-same": lambda: measure_crowd(4 * users, seconds, think, same=True),
         "hall-greedy": lambda: measure_greedy(users, seconds, think),
         "hall-memory": lambda: measure_memory(max(2, users // 5), options.memory_seconds / part, think, 2 * users),

@@ -27,7 +27,8 @@ class Guest(Visitor):
         self.random, self.turn, self.slice_view = random.Random(number), 0, {}
 
     def begin(self) -> None:
-        """Open this visitor's picture, and its image of the project."""
+        """Open the page, this visitor's picture, and its image of the project."""
+        self.http.get("/").raise_for_status()  # its cookie says which worker answers from now on
         if self.same:
             self.send("samples", "pick", event_data={"index": 0})
         else:
