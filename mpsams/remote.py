@@ -95,7 +95,7 @@ class Caller:
     def __init__(self, address: str, key: bytes) -> None:
         self._address, self._key, self._of_thread = address, key, threading.local()
 
-    def call(self, target: tuple[str, ...], name: str, *args, **kwargs):
+    def call(self, target: tuple[str, ...], name: str, /, *args, **kwargs):
         """Call a method; return its result."""
         return self._ask("call", target, name, args, kwargs)
 
@@ -104,7 +104,7 @@ class Caller:
         return self._ask("get", target, name)
 
     @contextmanager
-    def enter(self, target: tuple[str, ...], name: str, *args, **kwargs) -> Iterator[None]:
+    def enter(self, target: tuple[str, ...], name: str, /, *args, **kwargs) -> Iterator[None]:
         """Be inside the context manager that a method returns; it is left, too, when this process ends."""
         self._ask("enter", target, name, args, kwargs)
         try:

@@ -39,6 +39,7 @@ class _RemoteProject:
         self.accepted: Path = caller.get(target, "accepted")
         self.read_only: bool = caller.get(target, "read_only")
         self._scans = caches.Scans()
+        self._inside: dict[str, Project] = {}
 
     def __getattr__(self, name: str):
         if name in _CHANGING:
@@ -53,7 +54,9 @@ class _RemoteProject:
 
     def open_inside(self, path: str) -> Project:
         """Return the project of a folder in this one, as ``Project.open_inside``."""
-        return cast(Project, _RemoteProject(self._caller, (*self._target, path)))
+        if path not in self._inside:
+            self._inside[path] = cast(Project, _RemoteProject(self._caller, (*self._target, path)))
+        return self._inside[path]
 
     def scan(self, id: str) -> Scan:
         """Open an image and return its scan, as ``Project.scan``."""

@@ -37,8 +37,8 @@ def stated_worker(head: bytes) -> int | None:
 class StayWithWorker:
     """An ASGI app around another: gives the browser that opens the page this worker's cookie.
 
-    A connection of a proxy carries requests of several visitors, so it is closed after each answer; the next is handed
-    to the right worker.
+    A connection that may carry requests for several workers is closed after the answer; the next is handed to the right
+    worker: one of a proxy, of who watches the workers, of a browser whose worker was not there for a while.
     """
 
     def __init__(self, app, number: int) -> None:
@@ -48,11 +48,13 @@ class StayWithWorker:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        head = b"".join(b"\n" + name + b": " + value for name, value in scope["headers"])
+        stated = stated_worker(b"".join(b"\n" + name + b": " + value for name, value in scope["headers"]))
+        watches = scope["query_string"].startswith(b"worker=")
+        is_forwarded = any(name == b"x-forwarded-for" for name, _ in scope["headers"])
         added = []
-        if scope["path"] == "/" and stated_worker(head) != self.number:
+        if scope["path"] == "/" and stated != self.number:
             added.append((b"set-cookie", f"{COOKIE}={self.number}; Path=/; HttpOnly; SameSite=Lax".encode()))
-        if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
+        if watches or is_forwarded or stated not in (None, self.number):
             added.append((b"connection", b"close"))
 
         async def with_headers(message) -> None:
