@@ -18,8 +18,8 @@ from multiprocessing.connection import Client, Connection, Listener
 KEY_BYTES = 32
 
 
-class Objects:
-    """Objects whose methods other processes call, each thread of theirs in a thread of its own here.
+class SharedObjects:
+    """SharedObjects whose methods other processes call, each thread of theirs in a thread of its own here.
 
     find: returns the object of a target, a tuple of texts. address, key: for ``Caller``.
     """
@@ -87,7 +87,7 @@ def _send(caller: Connection, reply: tuple[bool, object]) -> None:
 
 
 class Caller:
-    """Calls methods of the objects of an ``Objects``; may be used from several threads.
+    """Calls methods of the objects of a ``SharedObjects``; may be used from several threads.
 
     Raises what the method raises, and OSError or EOFError if the other process has ended.
     """

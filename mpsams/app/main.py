@@ -102,12 +102,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--add-login", metavar="NAME", help="ask for a password, write an account into the file of --login, and exit"
     )
-    limit = "largest size of all files of an upload, such as 300mb (default: 1gb)"
-    parser.add_argument("--max-upload", type=size, default=MAX_UPLOAD, metavar="SIZE", help=limit)
-    limit = "memory for the images of all visitors together, in GiB (default: half of what is available)"
-    parser.add_argument("--memory", type=gib, metavar="GIB", help=limit)
-    limit = "disk space for their decoded volumes in the temporary folder, in GiB (default: half of what is free)"
-    parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
+    _add_limits(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -126,6 +121,18 @@ def build_parser() -> Parser:
         action="store_true",
         help="answer at /metrics, in Prometheus' text format, to whoever can reach the app (default: no such page)",
     )
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    return parser
+
+
+def _add_limits(parser: Parser) -> None:
+    """Add the options of what visitors may take, and of the processes that answer them."""
+    limit = "largest size of all files of an upload, such as 300mb (default: 1gb)"
+    parser.add_argument("--max-upload", type=size, default=MAX_UPLOAD, metavar="SIZE", help=limit)
+    limit = "memory for the images of all visitors together, in GiB (default: half of what is available)"
+    parser.add_argument("--memory", type=gib, metavar="GIB", help=limit)
+    limit = "disk space for their decoded volumes in the temporary folder, in GiB (default: half of what is free)"
+    parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
     parser.add_argument(
         "--workers",
         type=int,
@@ -136,13 +143,10 @@ def build_parser() -> Parser:
             " and --scratch (default: 1)"
         ),
     )
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and serve the app until interrupted."""
-    parser = build_parser()
+def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line; ends the program where one is not allowed."""
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:
         parser.error(f"port {options.port} must lie between 1 and 65535")
@@ -152,6 +156,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--workers: this system cannot hand connections to other processes; leave it out")
     if options.add_login is not None and options.login is None:
         parser.error("--add-login needs --login FILE, the file to write into")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and serve the app until interrupted."""
+    parser = build_parser()
+    options = parse(parser, argv)
     configure_logging()
     cores.limit_to_one_core()
     try:
@@ -170,14 +181,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         hosts = Hosts([options.host, *(one.getsockname()[0] for one in sockets)], options.allowed_host)
     except ValueError as error:
         parser.error(str(error))
-    settings = Settings(
-        options.weights,
-        options.results,
-        default_uploads(options.port),
-        options.memory,
-        options.scratch,
-        ServerOptions(people, hosts, options.max_upload, options.metrics),
-    )
+    server = ServerOptions(people, hosts, options.max_upload, options.metrics)
+    uploads = default_uploads(options.port)
+    settings = Settings(options.weights, options.results, uploads, options.memory, options.scratch, server)
 
     def ready() -> None:
         address = f"[{options.host}]" if ":" in options.host else options.host

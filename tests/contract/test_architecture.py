@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    "distributed precision renames arguments",
+    "distributed precision renames arguments remote",
     "patches schedule metrics unet transforms views jsonl imaging",
     "selectors uncertainty splits losses distortions calibration",
     "clusters masking datasets checkpoint",
@@ -43,6 +43,8 @@ HEAVY = (
     "onnxruntime",
 )
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")
+# modules that may use multiprocessing, which pickles what processes send each other
+PROCESSES = ("mpsams.remote", "mpsams.app.server.workers")
 # modules that may look above their package, and why
 OUTSIDE = {"mpsams.app.main": "weights/ and results/ of a clone stand beside app.py"}
 STARTED = {
@@ -138,6 +140,8 @@ def violations(files: dict[str, str]) -> list[str]:
                 found.append(f"{at} {top} belongs to train, mpsams/app, mpsams/arguments.py and __main__.py")
             if top in HEAVY and at_once and name.startswith("mpsams") and (top, area) != ("gradio", "app"):
                 found.append(f"{at} {top} must be imported where it is used")
+            if top == "multiprocessing" and name not in PROCESSES:
+                found.append(f"{at} multiprocessing belongs to {' and '.join(PROCESSES)}")
             if top in PICKLES or target in ("torch.load", "torch.save"):
                 found.append(f"{at} {target}: no pickle")
         for node in ast.walk(ast.parse(source)):

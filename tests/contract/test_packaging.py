@@ -131,8 +131,8 @@ def test_what_is_needed_is_in_the_lock_file():
 INSTALLED = """
 import json, runpy, sys
 from fastapi.testclient import TestClient
-from mpsams.app import main
-client = TestClient(main.create(main.shipped("weights"), main.shipped("results")), base_url="http://localhost")
+from mpsams.app import application, main
+client = TestClient(application.create(main.shipped("weights"), main.shipped("results")), base_url="http://localhost")
 found = [client.get("/healthz").json(), client.get("/").status_code, str(main.shipped("results")), main.__file__]
 print(json.dumps(found), flush=True)
 sys.argv = [sys.argv[1], "--help"]

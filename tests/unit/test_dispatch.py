@@ -56,7 +56,7 @@ def test_those_of_a_worker_that_is_not_there_go_to_another():
 
 
 def peeked(*parts: bytes) -> tuple[bytes, bytes]:
-    """What is seen ahead of a connection to which parts are sent one after another, and what can be read then."""
+    """Send parts to a connection; return the header seen ahead, and the bytes that can be read then."""
 
     async def main() -> tuple[bytes, bytes]:
         ours, theirs = socket.socketpair()

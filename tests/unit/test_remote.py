@@ -13,13 +13,13 @@ import pytest
 from mpsams.annotation.disk import ReadOnly
 from mpsams.annotation.project import ConflictError
 from mpsams.imaging import UnreadableImage
-from mpsams.remote import Caller, Objects
+from mpsams.remote import Caller, SharedObjects
 
 TARGET = ("counter",)
 
 
 class Counter:
-    """What is called from elsewhere."""
+    """An object that is called from elsewhere."""
 
     def __init__(self) -> None:
         self.count, self.lock, self.left = 0, threading.RLock(), threading.Event()
@@ -57,7 +57,7 @@ def counter():
 
 @pytest.fixture
 def objects(counter):
-    made = Objects({TARGET: counter}.__getitem__)
+    made = SharedObjects({TARGET: counter}.__getitem__)
     yield made
     made.close()
 

@@ -11,7 +11,7 @@ import pytest
 from mpsams.annotation import remote_project, structures, transfer
 from mpsams.annotation.disk import ReadOnly
 from mpsams.annotation.project import ConflictError, Project
-from mpsams.remote import Caller, Objects
+from mpsams.remote import Caller, SharedObjects
 from tests.support.projects import drawn, picture, volume
 
 
@@ -25,7 +25,7 @@ def project(tmp_path):
 
 @pytest.fixture
 def remote(project):
-    objects = Objects(lambda target: remote_project.find(project, target))
+    objects = SharedObjects(lambda target: remote_project.find(project, target))
     yield remote_project.connect(Caller(objects.address, objects.key))
     objects.close()
 
@@ -102,7 +102,7 @@ def test_exclusive_use_keeps_the_owner_out(project, remote):
 def test_a_project_to_look_at_only_refuses_to_be_written(tmp_path, project):
     project.close()
     project.read_only = True
-    objects = Objects(lambda target: remote_project.find(project, target))
+    objects = SharedObjects(lambda target: remote_project.find(project, target))
     remote = remote_project.connect(Caller(objects.address, objects.key))
     assert remote.read_only
     with pytest.raises(ReadOnly, match="look at only"):

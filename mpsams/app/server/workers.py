@@ -25,7 +25,7 @@ from mpsams.app.server.dispatch import Chooser, Dispatcher
 from mpsams.app.server.logs import configure_logging
 from mpsams.app.server.sign_in_limits import Guesses
 from mpsams.inference import cores
-from mpsams.remote import Caller, Objects
+from mpsams.remote import Caller, SharedObjects
 
 MAX_WORKERS = 64
 RESTART_SECONDS = 1.0  # between the end of a worker and its next start
@@ -55,7 +55,7 @@ class _RemoteGuesses(Guesses):
 
 @dataclass(frozen=True)
 class _Shared:
-    """How workers reach what the process that listens has. has_project: whether there is one."""
+    """Address and key of what the process that listens has. has_project: True if it has a project."""
 
     address: str
     key: bytes
@@ -134,7 +134,7 @@ class Workers:
             assert project is not None
             return remote_project.find(project, target)
 
-        self._objects = Objects(find)
+        self._objects = SharedObjects(find)
         self._shared = _Shared(self._objects.address, self._objects.key, project is not None)
         self._chooser = Chooser(count)
         self._processes: dict[int, BaseProcess] = {}
