@@ -29,7 +29,11 @@ def two(tmp_path_factory, small_weights):
             project.add(folder / f"{number}.png", "ultrasound")
         ids = [item.id for item in project.items()]
     options = ("--weights", str(small_weights), "--project", str(folder / "project"), "--workers", "2", "--metrics")
-    with running(folder, *options, GRADIO_TEMP_DIR=str(folder / "gradio")) as (address, process, printed):
+    with running(folder, *options, before=("env",), GRADIO_TEMP_DIR=str(folder / "gradio")) as (
+        address,
+        process,
+        printed,
+    ):
         yield address, process, printed, folder, ids
     assert process.returncode == -signal.SIGTERM
     assert not [left for place in folder.glob("gradio-*") for left in place.iterdir() if left.is_dir()]
@@ -107,7 +111,7 @@ def test_a_worker_that_is_killed_is_started_again_and_the_other_answers_on(two):
 def test_attempts_to_sign_in_are_counted_over_all_workers(tmp_path, small_weights):
     accounts.add(tmp_path / "people", "anne", PASSWORD)
     options = ("--weights", str(small_weights), "--login", str(tmp_path / "people"), "--workers", "2")
-    with running(tmp_path, *options, GRADIO_TEMP_DIR=str(tmp_path / "gradio")) as (address, *_):
+    with running(tmp_path, *options, before=("env",), GRADIO_TEMP_DIR=str(tmp_path / "gradio")) as (address, *_):
         browsers = [httpx.Client(base_url=address, timeout=60) for _ in range(2)]
         for browser in browsers:
             browser.get("/")
