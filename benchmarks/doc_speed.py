@@ -126,6 +126,7 @@ def clients() -> str:
 
 HALLS = {
     "hall": "50 visitors",
+    "hall-workers": "50 visitors, two processes answer",
     "hall-same": "200 visitors of one sample",
     "hall-greedy": "50 visitors beside one who asks for everything all the time",
 }
