@@ -104,21 +104,15 @@ def test_only_public_names_are_found(counter, caller, name):
 
 
 def test_threads_are_apart_so_that_a_lock_held_in_one_keeps_the_other_out(counter, caller):
-    entered, done = threading.Event(), []
-
-    def other() -> None:
-        entered.wait(20)
-        done.append(caller.call(TARGET, "add"))
-
-    thread = threading.Thread(target=other)
-    thread.start()
+    done = []
+    thread = threading.Thread(target=lambda: done.append(caller.call(TARGET, "add")))
     with caller.enter(TARGET, "alone"):
-        entered.set()
+        assert not counter.lock.acquire(blocking=False)
+        thread.start()
         assert caller.call(TARGET, "add", 10) == 10  # of the thread that holds it
-        thread.join(0.2)
-        assert not done
     thread.join(20)
     assert done == [11] and counter.left.is_set()
+    assert counter.lock.acquire(blocking=False)
 
 
 def test_a_context_is_left_after_an_error_in_it(counter, caller):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 
 import numpy as np
 import pytest
@@ -83,20 +82,11 @@ def test_a_second_reader_s_project_lies_inside(project, remote):
 
 
 def test_exclusive_use_keeps_the_owner_out(project, remote):
-    flat, order = project.items()[0], []
-
-    def save() -> None:
-        project.save(flat.id, drawn(5, flat.shape_xyz))
-        order.append("saved")
-
-    thread = threading.Thread(target=save)
+    locks = [project._lock, *(project._image_locks[item.id] for item in project.items())]
     with remote.exclusive(with_images=True):
-        thread.start()
-        thread.join(0.2)
+        assert not any(lock.acquire(blocking=False) for lock in locks)
         remote.append_log("noted", "AB")
-        order.append("left")
-    thread.join(20)
-    assert order == ["left", "saved"]
+    assert all(lock.acquire(blocking=False) for lock in locks) and project.log()[-1]["action"] == "noted"
 
 
 def test_a_project_to_look_at_only_refuses_to_be_written(tmp_path, project):
