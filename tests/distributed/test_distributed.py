@@ -279,7 +279,6 @@ def work(rank: int, folder: Path, pack: str, ports: list[int]) -> None:
     launch.TIMEOUT = timedelta(seconds=30)
     with one_of_several(rank, ports.pop()), launch.process_group():
         found = run_checks()
-    gc.freeze()  # of all that the imports made, which each training would search
     for name, command, argv, out, happens in trainings(rank, folder, pack):
         with one_of_several(rank, ports.pop()):
             found[name] = train(command, argv, out, happens)
