@@ -14,7 +14,7 @@ def packing() -> str:
     named = [
         (f"{SETS[name]}, {size} px", found[f"{name}-{size}"]) for name in ("hecktor", "brats") for size in (128, 256)
     ]
-    named += [("made-up CT, 128 px", row) for row in found["made_up"]]
+    named += [("synthetic CT, 128 px", row) for row in found["made_up"]]
     rows = [
         [
             words,
@@ -126,7 +126,7 @@ def clients() -> str:
 
 HALLS = {
     "hall": "50 visitors",
-    "hall-workers": "50 visitors, two processes answer",
+    "hall-workers": "50 visitors, {workers} processes answer",
     "hall-same": "200 visitors of one sample",
     "hall-greedy": "50 visitors beside one who asks for everything all the time",
 }
@@ -151,6 +151,7 @@ def hall(folder: Path = ROOT / "benchmarks") -> str:
     rows, sentences = [], []
     for name, words in ((name, words) for name, words in HALLS.items() if name in found):
         result = found[name]
+        words, memory = words.format_map(result), result["memory_mib"]
         for action, each in ((action, each) for action, each in result["actions"].items() if each["answers"]):
             more = result.get("p95_over_without", {}).get(action)
             cells = [f"{each[key]:.2f}" for key in ("alone_s", "p50_s", "p95_s", "aim_p95_s")] + [
@@ -165,7 +166,8 @@ def hall(folder: Path = ROOT / "benchmarks") -> str:
             f" {result['cpu_seconds_an_answer']:.3f} CPU seconds each, {result['share_of_cores']:.0%} of"
             f" {result['about']['cores']} cores; load of the machine {result['load_before']:.0f} before it;"
             f" {result['refused_saves']} refused saves, {result['other_errors']} errors, {result['leaks']} wrong"
-            f" pictures, {result['busy']} times “busy”; {hits:.0%} of the shared results asked for were there."
+            f" pictures, {result['busy']} times “busy”; {hits:.0%} of the shared results asked for were there;"
+            f" memory of all processes {memory['start']:.0f} MiB at the start, {memory['peak']:.0f} at most."
         )
     if (result := found.get("hall-memory")) is not None:
         sentences.append(

@@ -6,7 +6,7 @@ and has a picture and an image of the project of its own. Before that one visito
 machine is kept.
 
   python -m benchmarks.hall                       all parts, about twenty minutes; writes the records and tables
-  python -m benchmarks.hall --parts hall greedy   some of them
+  python -m benchmarks.hall --parts hall hall-greedy   some of them
   python -m benchmarks.hall --quick               all for a few seconds with few visitors; writes nothing
 
 parts: hall, fifty visitors; hall-workers, the same with several processes that answer; hall-same, two hundred who all
