@@ -1,7 +1,8 @@
 """Calls of the methods of objects that another process of the same program has, over a local socket.
 
 Arguments, results and exceptions are pickled by ``multiprocessing``. Only processes of this program, which were given
-its random key, are answered.
+its random key, are answered. The managers of ``multiprocessing`` do the same, but they cannot enter a context manager,
+nor leave it when the caller ends.
 """
 
 from __future__ import annotations

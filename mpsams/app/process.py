@@ -19,7 +19,9 @@ from mpsams.app.server.budget import Budget
 
 @dataclass(frozen=True)
 class Settings:
-    """weights, results: folders of checkpoints and of records. uploads: the folder wanted for uploads. memory, disk:
+    """Settings of one process of the app.
+
+    weights, results: folders of checkpoints and of records. uploads: the folder wanted for uploads. memory, disk:
     bytes for all visitors; None is what fits this computer.
     """
 

@@ -37,8 +37,8 @@ def stated_worker(head: bytes) -> int | None:
 class StayWithWorker:
     """An ASGI app around another: gives the browser that opens the page this worker's cookie.
 
-    A connection that may carry requests for several workers is closed after the answer; the next is handed to the right
-    worker: one of a proxy, of who watches the workers, of a browser whose worker was not there for a while.
+    A connection that may carry requests for several workers (from a proxy, from a monitor, from a browser whose worker
+    was being started again) is closed after the answer, so that the next request reaches the right worker.
     """
 
     def __init__(self, app, number: int) -> None:

@@ -72,7 +72,8 @@ class _Server(listen.Server):
     def _start(self) -> None:
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel, self._take)
-        self._channel.send(b"r")  # ready
+        with contextlib.suppress(OSError):  # the app is being stopped; ``_take`` sees it
+            self._channel.send(b"r")  # ready
 
     def _take(self) -> None:
         loop = asyncio.get_running_loop()
