@@ -293,8 +293,10 @@ def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
         "busy": 2,
         "shared_results": {"hits": 6, "waits": 1, "misses": 3},
         "p95_over_without": {"mask": 1.25, "open": None},
+        "memory_mib": {"start": 800.4, "peak": 912.7},
     }
     benchmarks.keep("hall-greedy", result, folder=tmp_path)
+    benchmarks.keep("hall-workers", result | {"workers": 3}, folder=tmp_path)
     table = doc_speed.hall(tmp_path)
     assert (
         "| mask | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | 1.25 |" in table
@@ -305,4 +307,6 @@ def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
         "8 answers a second, 0.100 CPU seconds each, 40% of" in table
         and "1 errors" in table
         and "70% of the shared results" in table
+        and "memory of all processes 800 MiB at the start, 913 at most" in table
+        and "| 50 visitors, 3 processes answer | mask |" in table
     )
