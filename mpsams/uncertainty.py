@@ -102,27 +102,14 @@ def patch_covariance(x_n1hw: Tensor, patch: int) -> Tensor:
     return torch.as_tensor(covariance + 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
 
 
-def mutual_information(covariance_ll: Tensor, hidden_bl: Tensor) -> Tensor:
-    """Return the Gaussian mutual information between hidden and visible patches, in bits: (L, L), bool (B, L) -> (B,).
-
-    I = (log det S_hidden + log det S_visible - log det S) / 2 (Cover and Thomas, section 8.5); 0 when
-    either side is empty. covariance_ll: positive definite, as from ``patch_covariance``.
-    """
-    whole = torch.logdet(covariance_ll)
-    values = []
-    for hidden_l in hidden_bl:
-        sides = [covariance_ll[side][:, side] for side in (hidden_l, ~hidden_l) if side.any()]
-        values.append((sum(torch.logdet(side) for side in sides) - whole) / (2 * math.log(2)))
-    return torch.stack(values).clamp(min=0)
-
-
 def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
-    """Return ``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) ->
-    float64 (B, L + 1).
+    """Return the Gaussian mutual information between hidden and visible patches, in bits, of each order cut at every
+    count, none to all hidden: (L, L), int64 (B, L) -> float64 (B, L + 1).
 
-    One Cholesky factor holds the determinants of all leading blocks of a matrix: log det of the first n is twice the
-    sum of the logarithms of its first n diagonal values. So two factors an order, from either end, give the values of
-    all its masks.
+    I = (log det S_hidden + log det S_visible - log det S) / 2 (Cover and Thomas, section 8.5); 0 when either side is
+    empty. covariance_ll: S, positive definite, as from ``patch_covariance``. One Cholesky factor holds the determinants
+    of all leading blocks of a matrix: log det of the first n is twice the sum of the logarithms of its first n diagonal
+    values. So two factors an order, from either end, give the values of all its masks.
     """
 
     def leading(order_bl: Tensor) -> Tensor:

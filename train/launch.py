@@ -172,12 +172,6 @@ def call_on_first(function: Callable[[], Result]) -> Result:
     return result
 
 
-def barrier() -> None:
-    """Return when all processes have called this."""
-    if distributed.world_size() > 1:
-        sum_values([0.0])
-
-
 def fail(message: str) -> None:
     """End this process with an error message; processes that fail with the same message print it once."""
     printed = is_distributed() and count_earlier(hashlib.sha256(message.encode()).hexdigest())

@@ -75,12 +75,6 @@ class Saver:
             print(error)
 
 
-def save(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict) -> None:
-    """Write a state, see ``Saver.save``, and wait until it is written."""
-    with Saver(out) as saver:
-        saver.save(module, optimiser, at, config)
-
-
 def snapshot(
     module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list
 ) -> tuple[dict[str, Tensor], dict]:

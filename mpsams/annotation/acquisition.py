@@ -6,11 +6,8 @@ Masks and maps may have any axes, as long as those of one image are the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
-
-from . import masks
 
 
 def vote_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
@@ -21,14 +18,6 @@ def vote_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
     """
     share = np.mean(_alike(voter_masks), axis=0, dtype=np.float64)
     return float(np.mean(4 * share * (1 - share)))
-
-
-def pair_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
-    """Return 1 - the mean Dice score of all pairs of masks; in [0, 1]. Small lesions count as much as large ones.
-
-    ValueError as for ``vote_disagreement``.
-    """
-    return 1 - float(np.mean([masks.agreement(one, other) for one, other in combinations(_alike(voter_masks), 2)]))
 
 
 def entropy(probability: np.ndarray) -> float:

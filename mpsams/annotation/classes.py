@@ -69,16 +69,6 @@ def make(
     return complete(give_keys(given, keys, in_full.__contains__), ("class", "classes"), MAX_CLASSES)
 
 
-def parse(text: str) -> ImageClass:
-    """Return the class of a text NAME, NAME:COLOUR or NAME:COLOUR:KEY, as "benign" or "benign:#0072b2:5"; ``make``
-    checks it.
-    """
-    name, colour, key, *more = *text.split(":"), "", ""
-    if len(more) > 2:
-        raise ValueError(f"class {text[:LONGEST]!r}; allowed are NAME, NAME:COLOUR and NAME:COLOUR:KEY")
-    return ImageClass(name, colour, key)
-
-
 def defined(project: Project) -> tuple[ImageClass, ...]:
     """Return the classes of a project: those defined last, else the usual ones of its first image's modality.
 

@@ -123,14 +123,6 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
     return Written(Path(out), places, tuple(notes))
 
 
-def names_in_export(items: Iterable[Annotated]) -> list[str]:
-    """Return the items' names in an export, neutral ones where none is given. ValueError for unsafe and for equal
-    names.
-    """
-    names: set[str] = set()
-    return [_unique_name(number, item, names) for number, item in enumerate(items, start=1)]
-
-
 def _unique_name(number: int, item: Annotated, names: set[str]) -> str:
     """Return the name of the item at a place, counted from 1. names: those in use, without capitals; this one
     is added.

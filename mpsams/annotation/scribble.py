@@ -245,14 +245,6 @@ def to_grid(strokes_hw: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
     return np.sign(sums).astype(np.int8).reshape(shape)
 
 
-def spread(probability_hw: np.ndarray, strokes_hw: np.ndarray) -> np.ndarray:
-    """Resample a grid's probability to the size of the image that the strokes, int8, were drawn on; on a stroke it is 1
-    or 0: float32.
-    """
-    own_hw = resample(probability_hw[None], strokes_hw.shape)[0]
-    return np.where(strokes_hw == NOTHING, own_hw, strokes_hw == LESION).astype(np.float32)
-
-
 def with_prior_mask(prepared: PreparedImage, mask_hw: np.ndarray) -> PreparedImage:
     """Return a prepared image with a person's mask, bool (H, W), in place of the proposal where the two differ.
 

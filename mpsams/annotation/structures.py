@@ -111,14 +111,6 @@ def _identity(one: Structure) -> object:
 USUAL = make(["lesion"])  # of a project that defines none
 
 
-def parse(text: str) -> Structure:
-    """Return the structure of a text NAME, NAME:COLOUR or NAME:COLOUR:KEY; ``make`` checks it."""
-    name, colour, key, *more = *text.split(":"), "", ""
-    if len(more) > 2:
-        raise ValueError(f"structure {text[:LONGEST]!r}; allowed are NAME, NAME:COLOUR and NAME:COLOUR:KEY")
-    return Structure(name, colour, key)
-
-
 def defined(project: Project) -> tuple[Structure, ...]:
     """Return the structures of a project in the order of their labels: those defined last, else a single one."""
     rows = project.setting(SETTING)

@@ -82,11 +82,6 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
     return grey_hw, f"{form}, {decoded.bits}-bit {colour}{reduced}{scale}, {_size(grey_hw.shape)}{pages}"
 
 
-def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
-    """Read the lesion of ``mask_of``, bool (H, W)."""
-    return mask_of(data, shape_hw).lesion
-
-
 def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
     """Read a truth mask, bool (H, W), True = lesion, as `grey` reads files, with notes; see ``mask_values.lesion``.
 

@@ -185,7 +185,8 @@ def step(module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
 def write(out: Path, number: int, config: dict | None = None) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Save a state after so many steps."""
     made = small(number)
-    state.save(out, *made, Position(number, 1.5, [0.25] * number), config or {"lr": 0.1})
+    with state.Saver(out) as saver:
+        saver.save(*made, Position(number, 1.5, [0.25] * number), config or {"lr": 0.1})
     return made
 
 
@@ -193,7 +194,8 @@ def test_everything_comes_back_and_the_next_step_is_the_same(tmp_path):
     module, optimiser = write(tmp_path, 3)
     random.seed(5), np.random.seed(6), torch.manual_seed(7)
     np.random.standard_normal()  # half of a pair is kept for the next call
-    state.save(tmp_path, module, optimiser, Position(4, 2.0, [0.5]), {"lr": 0.1, "betas": (1, 2)})
+    with state.Saver(tmp_path) as saver:
+        saver.save(module, optimiser, Position(4, 2.0, [0.5]), {"lr": 0.1, "betas": (1, 2)})
     expected = [random.random(), np.random.standard_normal(), torch.rand(3).tolist()]
     step(module, optimiser)
     other, its = small(9)

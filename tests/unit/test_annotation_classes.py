@@ -119,14 +119,6 @@ def test_what_is_no_class_is_refused(project, item, given, match):  # noqa: F811
     assert names(project) == BREAST
 
 
-def test_a_class_as_text():
-    assert classes.parse("benign") == ImageClass("benign") and classes.parse("a b:#0072b2:q") == ImageClass(
-        "a b", "#0072b2", "q"
-    )
-    with pytest.raises(ValueError, match="NAME:COLOUR:KEY"):
-        classes.parse("a:b:c:d")
-
-
 def test_images_are_counted_by_class(project, tmp_path):  # noqa: F811
     ids = [project.add(picture(tmp_path / f"{seed}.png", seed)).id for seed in range(4)]
     for id, name in zip(ids, ("benign", "benign", "normal")):

@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from itertools import combinations
 from pathlib import Path
 
 import nibabel
@@ -767,23 +766,18 @@ def test_kill_9_loses_no_acknowledged_mask(tmp_path, times):
     assert taken > times, "too few were acknowledged to say anything"
 
 
-def test_urgency_of_votes_and_pairs_against_loops():
+def test_disagreement_of_votes_against_loops():
     voter_masks = [drawn(k, (6, 5, 2)) for k in range(3)]
     total = 0.0
     for at in np.ndindex(6, 5, 2):
         p = sum(bool(mask[at]) for mask in voter_masks) / 3
         total += 4 * p * (1 - p)
     assert acquisition.vote_disagreement(voter_masks) == pytest.approx(total / 60)
-    dice = [2 * sum(map(bool, (a & b).flat)) / (sum(a.flat) + sum(b.flat)) for a, b in combinations(voter_masks, 2)]
-    assert acquisition.pair_disagreement(voter_masks) == pytest.approx(1 - sum(dice) / 3)
     empty = np.zeros((4, 4), bool)
-    assert acquisition.vote_disagreement([empty, ~empty]) == 1 and acquisition.pair_disagreement([empty, ~empty]) == 1
-    assert acquisition.vote_disagreement([empty, empty]) == 0 == acquisition.pair_disagreement([empty, empty])
+    assert acquisition.vote_disagreement([empty, ~empty]) == 1 and acquisition.vote_disagreement([empty, empty]) == 0
     for wrong in ([empty], [], [empty, empty[:2]]):
         with pytest.raises(ValueError, match="expected two or more"):
             acquisition.vote_disagreement(wrong)
-        with pytest.raises(ValueError, match="expected two or more"):
-            acquisition.pair_disagreement(wrong)
 
 
 def test_urgency_of_chances():

@@ -71,12 +71,16 @@ def everything(folder: Path) -> list[Annotated]:
     return pictures() + [Annotated(scan, mask) for scan, mask in zip(scans, masks)]
 
 
+def names_of(items: list[Annotated]) -> list[str]:
+    return [item.name or f"image-{number:04d}" for number, item in enumerate(items, start=1)]
+
+
 def scans_of(items: list[Annotated]) -> dict[str, Scan]:
-    return dict(zip(exports.names_in_export(items), (item.scan for item in items)))
+    return dict(zip(names_of(items), (item.scan for item in items)))
 
 
 def same(found: imports.Found, items: list[Annotated], names: list[str] | None = None) -> None:
-    for name, item in zip(names or exports.names_in_export(items), items, strict=True):
+    for name, item in zip(names or names_of(items), items, strict=True):
         assert np.array_equal(found.masks[name], item.mask_xyz), name
     assert len(found.masks) == len(items) and not found.notes and not found.strangers
 
@@ -149,7 +153,7 @@ def test_coco(tmp_path):
         found[image["file_name"]] = mask
     kinds = {category["id"]: category["name"] for category in theirs.dataset["categories"]}
     assert sorted(kinds.values()) == ["benign", "lesion", "malignant"] + ["normal"]
-    for name, item in zip(exports.names_in_export(items), items):
+    for name, item in zip(names_of(items), items):
         shown = item.scan.shown() if item.scan.affine is None else None
         if shown is not None:
             assert np.array_equal(found.pop(f"{name}.png"), item.mask_xyz[:, :, 0].T)
@@ -186,7 +190,7 @@ def test_images_and_masks_open_as_a_data_set(tmp_path):
     )
     samples = {sample.case: sample for sample in open_dataset("folder", tmp_path / "out")}
     count = 0
-    for name, item in zip(exports.names_in_export(items), items):
+    for name, item in zip(names_of(items), items):
         for number, mask in enumerate(imaging.geometry.radiological_view(item.mask_xyz, item.scan.affine)):
             sample = samples[name if item.scan.affine is None else f"{name}/{number:03d}"]
             assert np.array_equal(sample.mask, mask)
@@ -348,7 +352,9 @@ def test_names_are_kept_when_given_and_refused_when_unsafe(tmp_path):
             exports.write([Annotated(first.scan, first.mask_xyz, name=name)], "folder", tmp_path / "no")
         assert name not in str(caught.value) or len(name) < 3
     with pytest.raises(ValueError, match="one name"):
-        exports.names_in_export([Annotated(first.scan, first.mask_xyz, name=name) for name in ("A", "a")])
+        exports.write(
+            [Annotated(first.scan, first.mask_xyz, name=name) for name in ("A", "a")], "coco", tmp_path / "no"
+        )
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):

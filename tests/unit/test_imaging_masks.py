@@ -270,7 +270,7 @@ def test_values_of_a_picture(tmp_path, name):
     found = mask_files.read(tmp_path / "x_mask.png", scan)
     assert np.array_equal(found.lesion[:, :, 0].T, lesion) and found.lesion.shape == scan.voxels_xyz.shape
     assert words in " ".join(found.notes) if words else not found.notes, found.notes
-    assert np.array_equal(raster.read_mask((tmp_path / "x_mask.png").read_bytes(), lesion.shape), lesion)
+    assert np.array_equal(raster.mask_of((tmp_path / "x_mask.png").read_bytes(), lesion.shape).lesion, lesion)
     again = imports.read(tmp_path / "x_mask.png", {"x": scan})
     assert np.array_equal(again.masks["x"], found.lesion) and [note.partition(": ")[2] for note in again.notes] == list(
         found.notes
@@ -296,7 +296,7 @@ def test_the_numbers_of_a_palette_are_labels_however_transparent(alpha):
 def test_a_picture_that_was_reduced_to_a_palette_has_no_labels():
     large = painted("red", "black").resize((176, 160)).resize(DISC.shape[::-1], Image.Resampling.BILINEAR)
     found = raster.mask_of(as_png(large.quantize(16)), DISC.shape)
-    assert found.labels is None and np.array_equal(found.lesion, raster.read_mask(as_png(large), DISC.shape))
+    assert found.labels is None and np.array_equal(found.lesion, raster.mask_of(as_png(large), DISC.shape).lesion)
 
 
 @pytest.mark.parametrize("colours", [{0: (0, 0, 255), 1: (255, 0, 0)}, {0: (0, 0, 0), 1: (0, 0, 0), 2: (255, 0, 0)}])
@@ -341,7 +341,7 @@ def test_notes_on_a_truth_mask_stand_on_the_page(tmp_path, case):
 def test_a_coloured_photograph_is_refused():
     photograph = np.random.default_rng(0).integers(60, 256, (40, 44, 3)).astype(np.uint8)
     with pytest.raises(UnreadableImage, match="which colour of this mask is its background; allowed are black"):
-        raster.read_mask(as_png(Image.fromarray(photograph)), (40, 44))
+        raster.mask_of(as_png(Image.fromarray(photograph)), (40, 44))
 
 
 def as_png(image: Image.Image) -> bytes:

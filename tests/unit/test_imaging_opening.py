@@ -411,7 +411,7 @@ def test_a_picture_leaves_as_png(upload):
     mask_hw[3:9, 20:] = True
     assert export.formats(scan) == ("png",)
     data, ending = export.write(scan, mask_hw.T[:, :, None], "png")
-    assert ending == ".png" and np.array_equal(raster.read_mask(data, GREY.shape), mask_hw)
+    assert ending == ".png" and np.array_equal(raster.mask_of(data, GREY.shape).lesion, mask_hw)
     mask_xyz = np.zeros(scan.voxels_xyz.shape, bool)
     imaging.geometry.radiological_view(mask_xyz, None)[0, 3:9, 20:] = True
     assert export.write(scan, mask_xyz, "png")[0] == data

@@ -495,40 +495,42 @@ DISC = np.hypot(*(np.mgrid[:H, :W] - np.array([9, 14])[:, None, None])) < 6
 
 @pytest.mark.parametrize("lesion", [1, 255])
 def test_mask_of_labels(lesion):
-    mask = raster.read_mask(png_array(DISC * np.uint8(lesion), 0), (H, W))
+    mask = raster.mask_of(png_array(DISC * np.uint8(lesion), 0), (H, W)).lesion
     assert mask.dtype == bool and np.array_equal(mask, DISC)
-    assert np.array_equal(raster.read_mask(png_array(DISC * np.uint16(lesion), 0), (H, W)), DISC)
-    assert np.array_equal(raster.read_mask(tiff_array(DISC * np.uint8(lesion)), (H, W)), DISC)
+    assert np.array_equal(raster.mask_of(png_array(DISC * np.uint16(lesion), 0), (H, W)).lesion, DISC)
+    assert np.array_equal(raster.mask_of(tiff_array(DISC * np.uint8(lesion)), (H, W)).lesion, DISC)
 
 
 def test_mask_of_several_labels_and_of_colour():
     labels = DISC.astype(np.uint8)
     labels[9, 10:13] = 3
-    assert np.array_equal(raster.read_mask(png_array(labels, 0), (H, W)), DISC)
+    assert np.array_equal(raster.mask_of(png_array(labels, 0), (H, W)).lesion, DISC)
     labels[0, 0] = 4
-    assert raster.read_mask(png_array(labels, 0), (H, W)).sum() == DISC.sum() + 1  # four levels, the last of labels
+    assert (
+        raster.mask_of(png_array(labels, 0), (H, W)).lesion.sum() == DISC.sum() + 1
+    )  # four levels, the last of labels
     labels[0, 0] = 0
     red_and_white = np.where(labels[..., None] == 3, 255, DISC[..., None] * np.array([90, 0, 0])).astype(np.uint8)
-    assert np.array_equal(raster.read_mask(png_array(red_and_white, 2), (H, W)), DISC)
+    assert np.array_equal(raster.mask_of(png_array(red_and_white, 2), (H, W)).lesion, DISC)
 
 
 def test_mask_with_soft_edges():
-    assert np.array_equal(raster.read_mask(jpeg(Image.fromarray(DISC * np.uint8(255)), quality=90), (H, W)), DISC)
+    assert np.array_equal(raster.mask_of(jpeg(Image.fromarray(DISC * np.uint8(255)), quality=90), (H, W)).lesion, DISC)
     ramp = np.linspace(0, 200, W).astype(np.uint8)[None].repeat(H, 0)
-    assert np.array_equal(raster.read_mask(png_array(ramp, 0), (H, W)), ramp > 100)
+    assert np.array_equal(raster.mask_of(png_array(ramp, 0), (H, W)).lesion, ramp > 100)
 
 
 def test_mask_without_lesion_and_all_lesion():
-    assert not raster.read_mask(png_array(np.zeros((H, W), np.uint8), 0), (H, W)).any()
-    assert raster.read_mask(png_array(np.full((H, W), 255, np.uint8), 0), (H, W)).all()
+    assert not raster.mask_of(png_array(np.zeros((H, W), np.uint8), 0), (H, W)).lesion.any()
+    assert raster.mask_of(png_array(np.full((H, W), 255, np.uint8), 0), (H, W)).lesion.all()
 
 
 def test_mask_of_another_size_names_both():
     with pytest.raises(UnreadableImage, match="mask is 30 × 20 pixels but its image is 20 × 30 pixels") as caught:
-        raster.read_mask(png_array(GREY8, 0), (W, H))
+        raster.mask_of(png_array(GREY8, 0), (W, H))
     one_sentence(str(caught.value))
     with pytest.raises(UnreadableImage, match="file is empty"):
-        raster.read_mask(b"", (H, W))
+        raster.mask_of(b"", (H, W))
 
 
 def test_written_mask_comes_back():
@@ -536,7 +538,7 @@ def test_written_mask_comes_back():
     with Image.open(io.BytesIO(data)) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "L", (W, H))
         assert np.array_equal(np.asarray(image), DISC * np.uint8(255))
-    assert np.array_equal(raster.read_mask(data, (H, W)), DISC)
+    assert np.array_equal(raster.mask_of(data, (H, W)).lesion, DISC)
     with Image.open(io.BytesIO(raster.write_mask(DISC * np.uint8(3)))) as image:
         assert np.array_equal(np.asarray(image), DISC * np.uint8(3))  # of a label map the values
     for wrong in (DISC.astype(np.int16), DISC[None]):
