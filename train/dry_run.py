@@ -24,8 +24,10 @@ COPIES = 3  # of the weights that training adds: gradients and Adam's two moment
 GIB = 2**30
 
 
-def measure_and_print(task: Task) -> None:
-    """Measure and print; the task's weights are spoilt afterwards, nothing is written.
+def measure_and_print(task: Task) -> float | None:
+    """Measure and print; return the seconds of the whole training, None when nothing could be computed.
+
+    The task's weights are spoilt afterwards, nothing is written.
 
     Batches grow from a few images to the task's. On a CPU none is computed that is predicted to need more memory than
     is free; on a GPU the first that does not fit ends the growth. Speed is that of the last.
@@ -33,9 +35,8 @@ def measure_and_print(task: Task) -> None:
     grow = grow_on_gpu if task.device.type == "cuda" else grow_on_cpu
     batch, each = grow(task)
     if batch == 0:
-        return
-    runs = Position()
-    taken = time_calls(lambda: step(task, runs, batch))
+        return None
+    taken = time_calls(lambda: step(task, batch))
     speed, total = batch / taken, task.images * task.epochs
     print(
         f"{speed:.1f} images/s in batches of {batch}"
@@ -46,6 +47,7 @@ def measure_and_print(task: Task) -> None:
         f" {format_duration(total / speed)}"
     )
     print(f"largest batch that fits: {largest(task, batch, each)}")
+    return total / speed
 
 
 def grow_on_cpu(task: Task) -> tuple[int, float]:
@@ -54,7 +56,7 @@ def grow_on_cpu(task: Task) -> tuple[int, float]:
 
     What is predicted not to fit is told and not computed; (0, 0) when that is even the first.
     """
-    runs, batch, each, sizes = Position(), 0, 0.0, growing_batches(task)
+    batch, each, sizes = 0, 0.0, growing_batches(task)
     for number, size in enumerate(sizes):
         needed = (
             each * (size - batch) / distributed.world_size()
@@ -66,7 +68,7 @@ def grow_on_cpu(task: Task) -> tuple[int, float]:
             return batch, each
         before = memory.peak() or 0
         with saved_tensors(task.module) as saved:
-            step(task, runs, size)
+            step(task, size)
         after = memory.peak() or 0
         each = max(
             each,
@@ -149,9 +151,9 @@ def largest(task: Task, batch: int, each: float) -> str:
     return f"all {task.images} images of an epoch" if fits >= task.images else f"about {fits}"
 
 
-def step(task: Task, at: Position, batch: int) -> None:
-    """Do one training step on ``batch`` images and wait for its end."""
-    float(loop.train_step(task, at, torch.arange(batch) % task.images, 1))
+def step(task: Task, batch: int) -> None:
+    """Do the first training step, on ``batch`` images, and wait for its end."""
+    float(loop.train_step(task, Position(), torch.arange(batch) % task.images, 1))
 
 
 @contextlib.contextmanager
@@ -208,7 +210,7 @@ def largest_tried(task: Task, fits: int) -> int:
 def possible(task: Task, batch: int) -> bool:
     """Return True if one step on ``batch`` images fits into the GPU's memory."""
     try:
-        step(task, Position(), batch)
+        step(task, batch)
     except torch.OutOfMemoryError:
         task.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()

@@ -82,7 +82,7 @@ class Finetune:
             raise ValueError(f"labels {self.labels} must lie in (0, 1]: it is a share, 0.05 for 5%")
 
 
-def main(argv: Sequence[str] | None = None) -> Path | None:
+def main(argv: Sequence[str] | None = None) -> Path | float | None:
     """Parse the options, train and save; return the file with the weights."""
     name = peek_option(argv, "recipe.name", "paper")
     one_of("recipe.name", name, tuple(RECIPES))
@@ -123,10 +123,10 @@ def differences(about: dict, options: Finetune) -> list[str]:
     return found
 
 
-def finetune(options: Finetune, name: str) -> Path | None:
+def finetune(options: Finetune, name: str) -> Path | float | None:
     """Run a fine-tuning as described by the options; ``name`` is the recipe's.
 
-    Returns its weights, None after a dry run.
+    Returns its weights, or the seconds that a dry run expects.
     """
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=distributed.rank() > 0))
@@ -140,7 +140,7 @@ def learn(
     split: Split,
     device: torch.device,
     watch: Callable[[float], None] = lambda done: None,
-) -> Path | None:
+) -> Path | float | None:
     """Run ``finetune`` on an open and divided data set. watch: called with the share that is done after every step."""
     if not stack.target:
         raise ValueError(
@@ -172,8 +172,7 @@ def learn(
         )
     work = task(options, fixed, averaged, parts, watch)
     if options.dry_run:
-        rehearsal.measure_and_print(work)
-        return None
+        return rehearsal.measure_and_print(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("segmentation", method, config, stack, split, at) | {
         "model": model,

@@ -89,7 +89,7 @@ class Pretrain:
         patches.grid(self.data.size, self.data.size, getattr(self.method, "patch", 1))
 
 
-def main(argv: Sequence[str] | None = None) -> Path | None:
+def main(argv: Sequence[str] | None = None) -> Path | float | None:
     """Parse, train, save; returns the file with the weights."""
     name = peek_option(argv, "method.name", "mps_ams")
     own = methods.find(name).Config
@@ -102,10 +102,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         return pretrain(options, name)
 
 
-def pretrain(options: Pretrain, name: str) -> Path | None:
+def pretrain(options: Pretrain, name: str) -> Path | float | None:
     """Run a pretraining as described by the options; ``name`` is the method's.
 
-    Returns its weights, None after a dry run.
+    Returns its weights, or the seconds that a dry run expects.
     """
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=distributed.rank() > 0))
@@ -127,8 +127,7 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
         run_files.begin(out, options.resume, options.overwrite, split, config=config, images=len(seen))
     work = task(options, fixed, method, seen, out)
     if options.dry_run:
-        rehearsal.measure_and_print(work)
-        return None
+        return rehearsal.measure_and_print(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("pretrain", method.variant, config, stack, split, at) | {
         "model": model,

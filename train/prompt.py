@@ -77,7 +77,7 @@ class Train:
     dry_run: bool = False
 
 
-def main(argv: Sequence[str] | None = None) -> Path | None:
+def main(argv: Sequence[str] | None = None) -> Path | float | None:
     """Parse the options, train and save; return the file with the weights, None after a dry run."""
     init = peek_option(argv, "init", None)
     about = checkpoint.metadata(init) if init else {}
@@ -87,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         return train(options)
 
 
-def train(options: Train) -> Path | None:
-    """Run a training as described by the options. Returns its weights, None after a dry run."""
+def train(options: Train) -> Path | float | None:
+    """Run a training as described by the options. Returns its weights, or the seconds that a dry run expects."""
     device = options.run.start()
     start = checkpoint.load(options.init) if options.init else None
     data = open_sets(options.data)
@@ -122,8 +122,7 @@ def train(options: Train) -> Path | None:
         )
     work = task(options, fixed, averaged, objects, data)
     if options.dry_run:
-        dry_run.measure_and_print(work)
-        return None
+        return dry_run.measure_and_print(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     model = {"channels": len(prompts.CHANNELS), "classes": 1, "width": network.head.in_channels, "norm": norm}
     about = describe_prompts(config, model, data, at, len(objects)) | {"init": start and origin(start)}

@@ -6,6 +6,7 @@ train.report. The plan is a TOML file: train/plans/*.toml, or your own.
 
   python -m train.reproduce table1 --data.name phantom          a few minutes on a CPU, nothing needed
   python -m train.reproduce table1 --plan busi-cpu --data.root Dataset_BUSI_with_GT
+  python -m train.reproduce table1 --plan busi-cpu --data.root Dataset_BUSI_with_GT --forecast
   python -m train.reproduce table2 --plan busi-cpu --data.root Dataset_BUSI_with_GT --minutes 30
   python -m train.reproduce fig2 --plan busi-cpu --data.root Dataset_BUSI_with_GT
   python -m train.report runs/busi-cpu/records.jsonl
@@ -27,7 +28,7 @@ import torch
 
 from mpsams import checkpoint, datasets, inference, jsonl, packs, renames
 from mpsams.arguments import Parser
-from train import evaluate, evaluate_pack, figure, finetune, leakage, pack, plan, pretrain, run_files, state
+from train import evaluate, evaluate_pack, figure, finetune, forecast, leakage, pack, plan, pretrain, run_files, state
 from train.command_line import run
 from train.job_claims import claim, time_limit
 from train.options import RunOptions
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if options.table == "fig2" and work.brings_pack:
         raise ValueError("fig2 shows images at their own size; give --data.root the data set itself, not a pack")
     print(work.report(jobs))
-    if not options.list:
+    if options.forecast:
+        print(f"\n{forecast.text(work.forecast(jobs))}")
+    elif not options.list:
         with time_limit(options.minutes) as over:
             work.finish(jobs, over)
         if options.table == "fig2" and not over.is_set():
@@ -110,6 +113,11 @@ def arguments() -> argparse.ArgumentParser:
         "--draws", type=int, nargs="+", metavar="N", help="other draws of labelled images than the plan's"
     )
     parser.add_argument("--list", action="store_true", help="only say what is done and what is missing")
+    parser.add_argument(
+        "--forecast",
+        action="store_true",
+        help="only measure a few steps of each kind of missing run, and say how long all of them will take here",
+    )
     return parser
 
 
@@ -149,8 +157,7 @@ class Reproduction:
         return {row["run"]: row for row in jsonl.read(self.records) if "run" in row} if self.records.exists() else {}
 
     def missing_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs that have no record yet. ValueError when a record was made with other options than the plan
-        has now.
+        """Return the jobs that have no record yet.
 
         ValueError when a record was made with other options than the plan has now.
         """
@@ -169,10 +176,22 @@ class Reproduction:
         lines = [f"{self.plan.name}: {len(jobs) - len(missing)} of {len(jobs)} runs done, records in {self.records}"]
         for kind in EVENTS:
             left = [job for job in missing if job.kind == kind]
-            took = [done[job.name]["seconds"] for job in jobs if job.kind == kind and job.name in done]
-            guess = f", about {len(left) * sum(took) / len(took) / 60:.0f} minutes of one process" if took else ""
+            took = [(job, done[job.name]["seconds"]) for job in jobs if job.kind == kind and job.name in done]
+            guess = f", about {forecast.minutes(left, took):.0f} minutes of one process" if took else ""
             lines += [f"missing to {kind}: {len(left)}{guess}", *(f"  {job.name}" for job in left)] if left else []
         return "\n".join(lines)
+
+    def forecast(self, jobs: Sequence[Job]) -> list[forecast.TimeEstimate]:
+        """Estimate the time of the missing runs; trains nothing, but packs the data set if that was not done yet."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        missing, done = self.missing_jobs(jobs), self.done()
+        finished = [(job, done[job.name]["seconds"]) for job in jobs if job.name in done]
+
+        def measure(job: Job) -> float | None:
+            return forecast.measure_steps(TRAININGS[job.kind].main, job, str(self.pack))
+
+        return forecast.forecast(missing, finished, measure, bar=True)
 
     def finish(self, jobs: Sequence[Job], over: threading.Event) -> None:
         """Do what is missing, in order, until the time is over.
