@@ -109,8 +109,8 @@ class SliceView:
 
     values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: (H, W), label maps or bool, drawn, proposed by the
     model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height
-    of a pixel over its width. unit: of the values, "HU" or "". spacing: millimetres between slices, rows and columns,
-    None in pixel space. readers: name, class and mask (H, W) of each other reader. merges: methods that may make
+    of a pixel over its width. unit: of the values, "HU" or "". pixel_mm2, voxel_mm3: the area of a pixel and
+    the volume of a voxel, None in pixel space. readers: name, class and mask (H, W) of each other reader. merges: methods that may make
     one mask of theirs.
 
     Raises ValueError for masks of another shape, or an aspect that is not positive.
@@ -125,7 +125,8 @@ class SliceView:
     window: tuple[float, float] | None = None
     aspect: float = 1.0
     unit: str = ""
-    spacing: tuple[float, float, float] | None = None
+    pixel_mm2: float | None = None
+    voxel_mm3: float | None = None
     readers: Sequence[tuple[str, str, np.ndarray]] = ()
     merges: Sequence[str] = ()
 
@@ -164,7 +165,8 @@ class SliceView:
             ],
             "merges": list(self.merges),
             "unit": self.unit,
-            "spacing": None if self.spacing is None else list(map(float, self.spacing)),
+            "pixel_mm2": self.pixel_mm2,
+            "voxel_mm3": self.voxel_mm3,
         }
 
 

@@ -488,10 +488,10 @@ class AnnotationSession:
 
     def _slice_view(self, here: SliceRef) -> dict:
         case, (image, plane, index) = self.case_on_screen, (here.image, here.plane, here.index)
-        height, width = case.scan.pixel_hw(plane)
+        affine, (height, width) = case.scan.affine, case.scan.pixel_hw(plane)
         suffix = f", {plane} slice {index + 1} of {here.slices}" if case.is_volume else ""
         others = [
-            (one.name, one.image_class, geometry.radiological_view(one.map_xyz, case.scan.affine, plane)[index])
+            (one.name, one.image_class, geometry.radiological_view(one.map_xyz, affine, plane)[index])
             for one in self.reader_masks(image)
         ]
         merges = tuple(MERGES) if self.is_consensus and len(others) > 1 else ()
@@ -504,7 +504,8 @@ class AnnotationSession:
             truth_hw=image.truth(plane, index),
             window=case.display_span,
             aspect=height / width,
-            spacing=case.scan.spacing(plane),
+            pixel_mm2=None if affine is None else geometry.pixel_mm2(affine, plane),
+            voxel_mm3=None if affine is None else geometry.voxel_mm3(affine),
             readers=others,
             merges=merges,
             unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",

@@ -13,7 +13,7 @@ from dataclasses import asdict
 import numpy as np
 
 from mpsams.annotation.coco_json import label_of
-from mpsams.imaging import Scan, UnreadableImage
+from mpsams.imaging import Scan, UnreadableImage, geometry
 
 from . import label_maps
 from .structures import MAX_STRUCTURES, Structure, make, safe_name
@@ -64,12 +64,14 @@ def sizes(
     head: their first columns, which say the image. area_mm2 is that of a flat image, volume_ml of others, both "" where
     the spacing is not known.
     """
-    counts, spacing, is_flat = label_maps.count(map_xyz), scan.spacing(), map_xyz.shape[2] == 1
+    counts, affine, is_flat = label_maps.count(map_xyz), scan.affine, map_xyz.shape[2] == 1
+    pixel = np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1])) if affine is not None and is_flat else None
+    voxel = geometry.voxel_mm3(affine) if affine is not None and not is_flat else None
     rows = []
     for one in structures:
         voxels = int(counts[one.label])
-        area: object = round(voxels * spacing[1] * spacing[2], 3) if spacing and is_flat else ""
-        volume: object = round(voxels * float(np.prod(spacing)) / 1000, 5) if spacing and not is_flat else ""
+        area: object = "" if pixel is None else round(voxels * float(pixel), 3)
+        volume: object = "" if voxel is None else round(voxels * voxel / 1000, 5)
         row = {"structure": one.name, "value": one.label, "pixels": voxels, "area_mm2": area, "volume_ml": volume}
         rows.append(dict(head) | row)
     return rows

@@ -132,12 +132,14 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
                 window=(2, 5),
                 aspect=2.5,
                 unit="HU",
-                spacing=(5, 2.5, 1),
+                pixel_mm2=2.5,
+                voxel_mm3=12.5,
             ).encode()
         )
     )
     plain = protocol.SliceView("k", "t", values_hw, mask_hw).encode()
-    assert sheet["spacing"] == [5, 2.5, 1] and plain["spacing"] is None
+    assert (sheet["pixel_mm2"], sheet["voxel_mm3"]) == (2.5, 12.5)
+    assert plain["pixel_mm2"] is plain["voxel_mm3"] is None
     assert (sheet["width"], sheet["height"], sheet["aspect"], sheet["window"], sheet["unit"]) == (
         4,
         3,

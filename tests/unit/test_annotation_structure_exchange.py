@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -120,6 +121,32 @@ def test_an_export_holds_labels_names_and_sizes(filled, tmp_path):
     content = json.loads((tmp_path / "coco" / "annotations.json").read_text())
     assert [one["name"] for one in content["categories"]] == ["liver", "tumour", "vessel"] and not coco.notes
     assert sum(one["area"] for one in content["annotations"] if one["image_id"] == 1) == np.sum(organ() > 0)
+
+
+SAGITTAL = np.array([[0.0, 0, 7, 0], [-2, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 0, 1]])  # columns to the back, rows down
+TILTED = np.array([[-2.0, 0, 0, 0], [0, -2, -2, 0], [0, 0, 5, 0], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "shape, affine, column, size",
+    [((30, 20, 1), SAGITTAL, "area_mm2", 12 * 3), ((30, 20, 4), TILTED, "volume_ml", 12 * 20 / 1000)],
+)
+def test_sizes_are_of_the_slice_as_stored_and_of_slanted_voxels(tmp_path, shape, affine, column, size):
+    voxels = np.random.default_rng(0).integers(0, 99, shape, np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "scan.nii.gz")
+    with Project(tmp_path / "project") as project:
+        structures.define(project, ["liver", "tumour"])
+        item = project.add(tmp_path / "scan.nii.gz", "ct")
+        map_xyz = np.zeros(shape, np.uint8)
+        map_xyz[2:6, 3:6, 0] = 2
+        project.accept(item.id, map_xyz)
+        transfer.write(project, "nifti", "accepted", "lesion", tmp_path / "out")
+    row = list(csv.DictReader(io.StringIO((tmp_path / "out" / "structures.csv").read_text())))[1]
+    assert row["pixels"] == "12" and {"area_mm2": row["area_mm2"], "volume_ml": row["volume_ml"]} == {
+        "area_mm2": "",
+        "volume_ml": "",
+        column: str(float(size)),
+    }
 
 
 def test_coco_has_an_annotation_for_each_object(tmp_path):

@@ -259,9 +259,9 @@ const hover = () => {
 const group_digits = n => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
 // The area in mm\u00b2 and the volume of all slices in ml, where the spacing is known.
 const in_millimetres = area => {
-    if (!slice_view.spacing) return '';
-    const [between, rows, columns] = slice_view.spacing, volume = (area + elsewhere()) * between * rows * columns / 1000;
-    return ` \u00b7 ${short_number(area * rows * columns)} mm\u00b2${state.slices > 1 ? ` \u00b7 ${short_number(volume)} ml` : ''}`;
+    if (slice_view.pixel_mm2 === null) return '';
+    const volume = (area + elsewhere()) * slice_view.voxel_mm3 / 1000;
+    return ` \u00b7 ${short_number(area * slice_view.pixel_mm2)} mm\u00b2${state.slices > 1 ? ` \u00b7 ${short_number(volume)} ml` : ''}`;
 };
 const short_number = value => value >= 100 ? group_digits(Math.round(value)) : String(Number(value.toPrecision(3)));
 const update_numbers = () => {
