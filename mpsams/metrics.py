@@ -51,8 +51,9 @@ def surface(
     W).
 
     A surface is the pixels with a neighbour along an axis that is outside of the mask or of the image; distances run
-    from each of them to the nearest of the other mask, as MONAI measures them. spacing: of the axes in millimetres, or,
-    where these are not at right angles, the step along each axis as a row of a square matrix; None measures in pixels.
+    from each of them to the nearest of the other mask, as MONAI measures them. A volume of a single slice is an image.
+    spacing: of the axes in millimetres, or, where these are not at right angles, the step along each axis as a row of a
+    square matrix; None measures in pixels.
 
     Both empty: 0. Only one of them empty: the diagonal (MONAI gives NaN or infinity there, and a mean over the rest
     would improve with every miss). NaN where both surfaces together have more than MOST_SURFACE pixels.
@@ -60,6 +61,9 @@ def surface(
     pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
     steps = np.eye(pred.ndim) if spacing is None else np.asarray(spacing, float)
     steps = np.diag(steps) if steps.ndim == 1 else steps
+    if pred.ndim == 3 and 1 in pred.shape:
+        axis = pred.shape.index(1)
+        pred, truth, steps = pred.squeeze(axis), truth.squeeze(axis), np.delete(steps, axis, 0)
     boxes = _box(pred), _box(truth)
     if boxes == (None, None):
         return {"hd95": 0.0, "assd": 0.0}

@@ -125,7 +125,7 @@ def _annotation(number: int, image: int, mask_hw: np.ndarray) -> dict:
 
 
 def _slices(name: str, mask_xyz: np.ndarray, affine: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
-    shown = geometry.radiological_view(mask_xyz, affine)
+    shown = geometry.radiological_view(mask_xyz, affine, geometry.planes(mask_xyz.shape, affine)[0])
     if is_flat(mask_xyz.shape, affine):
         yield f"{name}.png", shown[0]
         return
@@ -275,7 +275,7 @@ def draw(
     labels: dict[str, int] = {}
     reasons: list[str] = []
     overlay = Overlay()
-    shown_shw = geometry.radiological_view(map_xyz, scan.affine)
+    shown_shw = geometry.radiological_view(map_xyz, scan.affine, scan.planes[0])
     budget.spend(map_xyz.size // _PER_VOLUME)
     for entry in document.entries[key]:
         number, flat = entry.number or 0, is_flat(scan.voxels_xyz.shape, scan.affine)

@@ -20,7 +20,7 @@ KNOWN = 12  # digits of an id that are shown where there is no name
 
 
 def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") -> Item:
-    """Let a network outline an image of the project, all axial slices of a volume.
+    """Let a network outline an image of the project, all axial slices of a volume, the slice of a flat scan.
 
     The more the networks of its modality disagree, the more urgent it is (``priority.votes``, a mean over slices);
     where there is one alone, the less sure it is. ValueError without a network for it.
@@ -31,13 +31,14 @@ def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") 
         raise ValueError("there is no segmentation network to propose a mask; --weights names the folder of networks")
     others = [other for other in choose_networks(registry.segmenters(scan.modality), ()) if other != name]
     networks = [registry.network(one) for one in (name, *others)]
-    is_flat = len(scan.shown()) == 1
+    plane = scan.planes[0]
+    is_flat = len(scan.shown(plane)) == 1
     networks = networks if is_flat else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], network_span(scan)
     with nullcontext() if is_flat else cores.all_cores():
-        for index, mask_hw in enumerate(geometry.radiological_view(mask_xyz, scan.affine)):
+        for index, mask_hw in enumerate(geometry.radiological_view(mask_xyz, scan.affine, plane)):
             first, *more = (
-                assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks
+                assist.slice_context(scan, span, plane, index, network, is_shared=is_flat) for network in networks
             )
             if first.has_body or is_flat:
                 mask_hw[:] = first.proposal_hw

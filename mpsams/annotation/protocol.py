@@ -109,9 +109,9 @@ class SliceView:
 
     values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: (H, W), label maps or bool, drawn, proposed by the
     model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height
-    of a pixel over its width. unit: of the values, "HU" or "". pixel_mm2, voxel_mm3: the area of a pixel and
-    the volume of a voxel, None in pixel space. readers: name, class and mask (H, W) of each other reader. merges: methods that may make
-    one mask of theirs.
+    of a pixel over its width. unit: of the values, "HU" or "". pixel_mm2, voxel_mm3: the area of a pixel and the
+    volume of a voxel, None in pixel space. readers: name, class and mask (H, W) of each other reader. merges: methods
+    that may make one mask of theirs.
 
     Raises ValueError for masks of another shape, or an aspect that is not positive.
     """

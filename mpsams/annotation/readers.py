@@ -301,8 +301,6 @@ def _compare(first: Project, second: Project, item: Item, pairs: Mapping[int, in
         return NO_MASKS | _columns(names)
     if names:
         other = structures.translate(other, pairs)
-    if item.shape_xyz[2] == 1 and affine is None:
-        one, other = one[:, :, 0], other[:, :, 0]
 
     def compare(mask: np.ndarray, other_mask: np.ndarray) -> tuple[float, float | None]:
         found = metrics.case(mask, other_mask, None if affine is None else affine[:3, :3].T)

@@ -49,7 +49,8 @@ class Thumbnails:
             scan = imaging.read(images.files_of(self.project.image(id)), self.project.item(id).modality)
         except (ValueError, OSError):
             return ""
-        values_hw = scan.slice(len(scan.shown("axial")) // 2, "axial")
+        plane = scan.planes[0]
+        values_hw = scan.slice(len(scan.shown(plane)) // 2, plane)
         return encode(transforms.to_unit(values_hw, network_span(scan)))
 
 

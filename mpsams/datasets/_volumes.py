@@ -96,15 +96,16 @@ class VolumeReader:
             self._last = None  # let go of the one before first
             self._last = name, open_patient(self.patients[name], self.modality, self.codes)
         volumes = self._last[1]
-        channels = [scan.slice(int(number)) for scan in volumes.scans]
-        spacing = volumes.scans[0].spacing()
+        plane = volumes.scans[0].planes[0]
+        channels = [scan.slice(int(number), plane) for scan in volumes.scans]
+        spacing = volumes.scans[0].spacing(plane)
         box = volumes.box or transforms.frame(channels[0], spacing and spacing[1:], self.modality)
         image = channels[0] if len(channels) == 1 else np.stack(channels)
         known = self.known_notes.get(name, frozenset())
         found = (*(note for scan in volumes.scans for note in scan.notes), *volumes.notes)
         notes = tuple(note for note in found if note not in known)
         affine = volumes.scans[0].affine
-        steps = geometry.steps(affine) if affine is not None and geometry.is_sheared(affine) else None
+        steps = geometry.steps(affine, plane) if affine is not None and geometry.is_sheared(affine) else None
         return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
 
     def files(self, name: str) -> tuple[Path, ...]:
@@ -114,7 +115,7 @@ class VolumeReader:
 
 def dataset(name: str, modality: str | None, target: str, patients: Sequence[Patient], codes: Codes | None) -> Dataset:
     """Return the axial slices of all patients as a data set, "PATIENT/SLICE"; of NIfTI files only headers are read
-    before a slice is asked for.
+    before a slice is asked for. A volume of a single slice is that slice, in any plane.
 
     A flat picture is named by its patient alone. modality: None is that of the first image. ValueError names a file
     that is no volume, and a patient whose image and mask have different sizes. The notes hold what readers say of
@@ -178,10 +179,7 @@ def slices(patient: Patient, grids: Sequence[FileGrid]) -> tuple[range, bool]:
     if patient.corners is not None:
         low, high, _ = _part(patient, shape, affine)
         return range(low, high), False
-    return (
-        range(len(geometry.radiological_view(np.broadcast_to(False, shape), affine))),
-        affine is None and shape[2] == 1,
-    )
+    return (range(len(_view(np.broadcast_to(False, shape), affine))), affine is None and shape[2] == 1)
 
 
 def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened:
@@ -199,7 +197,12 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
     spans = tuple(transforms.scan_window(each, modality) for each in values)
     notes = mask.notes + tuple(dict.fromkeys(note for each in values for note in like_a_mask(each) if patient.mask))
     box = None if patient.corners is None else _part(patient, first.voxels_xyz.shape, first.affine)[2]
-    return Opened(scans, geometry.radiological_view(mask.lesion, first.affine), spans, box, notes)
+    return Opened(scans, _view(mask.lesion, first.affine), spans, box, notes)
+
+
+def _view(voxels_xyz: np.ndarray, affine: np.ndarray | None) -> np.ndarray:
+    """Return the slices of a volume, (S, H, W): axial ones, of a single slice in another plane that slice."""
+    return geometry.radiological_view(voxels_xyz, affine, geometry.planes(voxels_xyz.shape, affine)[0])
 
 
 def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
@@ -292,7 +295,7 @@ def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -
     inside = np.zeros(shape, bool)
     ends = zip(voxels.min(0) - ON_EDGE, voxels.max(0) + ON_EDGE, strict=True)
     inside[tuple(slice(max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ends)] = True
-    found = geometry.radiological_view(inside, affine).nonzero()
+    found = _view(inside, affine).nonzero()
     if not len(found[0]):
         raise ValueError(
             f"the bounding box of {patient.name} lies outside {patient.images[0]}; expected millimetres as DICOM counts"

@@ -61,9 +61,7 @@ class Scan:
     @property
     def planes(self) -> tuple[str, ...]:
         """The planes it can be cut in: of a flat image its own, of pixel space axial ones."""
-        if self.affine is None:
-            return geometry.PLANES[:1]
-        return tuple(plane for plane in geometry.PLANES if min(self.shown(plane).shape[1:]) > 1)
+        return geometry.planes(self.voxels_xyz.shape, self.affine)
 
     def shown(self, plane: str = "axial") -> np.ndarray:
         """Return the voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see

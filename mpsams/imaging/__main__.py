@@ -34,7 +34,8 @@ keys of the JSON:
   affine       4 x 4 matrix from voxel indices to RAS millimetres; null without geometry
   voxel_mm3    volume of a voxel, |det(affine)|; null without geometry
   range        lowest and highest value after the file's scaling, without padding and NaN; null when there is none
-  slice_means  mean of these values in each axial slice, from the feet up; null for a slice without any
+  slice_means  mean of these values in each axial slice, from the feet up, of a single slice its mean;
+               null for a slice without any
   notes        sentences on what to know before trusting the image
 
 A file that cannot be read gives {"error": sentence, "file": name} and exit code 1; wrong options give exit code 2.
@@ -91,7 +92,7 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
 def describe(scan: Scan) -> dict:
     """Return the values of EPILOG as JSON takes them, without the name of the file."""
     lows, highs, means = [], [], []
-    for slice_hw in scan.shown():
+    for slice_hw in scan.shown(scan.planes[0]):
         values = slice_hw[~scan.missing(slice_hw)].astype(np.float64) * scan.slope + scan.intercept
         means.append(float(values.mean()) if values.size else None)
         if values.size:

@@ -31,6 +31,16 @@ def radiological_view(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: 
     return turned[tuple(slice(None, None, 1 if up else -1) for up in upwards)]
 
 
+def planes(shape_xyz: tuple[int, ...], affine: np.ndarray | None) -> tuple[str, ...]:
+    """Return the planes that voxels can be cut in, the first of which they are worked on in: of one slice its own, of
+    pixel space axial ones.
+    """
+    if affine is None:
+        return PLANES[:1]
+    sides = {plane: [shape_xyz[axis] for axis in _axes(affine, plane)[0][1:]] for plane in PLANES}
+    return tuple(plane for plane in PLANES if min(sides[plane]) > 1)
+
+
 def spacing(affine: np.ndarray, plane: str = "axial") -> tuple[float, float, float]:
     """Return the millimetres between neighbouring slices, rows and columns of a plane."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)

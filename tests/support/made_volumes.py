@@ -55,6 +55,13 @@ def save(
     return path
 
 
+def sagittal_slice(path: Path, shown_hw: np.ndarray) -> Path:
+    """Write a single sagittal slice: rows towards the feet, columns to the back."""
+    affine = np.array([[0.0, 0, 7, 0], [-2, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(shown_hw.T[:, :, None], affine), path)
+    return path
+
+
 def hecktor_2020(root: Path, patients: int = 3, axes: str = AXES) -> dict[str, Made]:
     """hecktor_nii/CASE_ct.nii.gz beside CASE_gtvt.nii.gz."""
     made = {}

@@ -42,6 +42,7 @@ from mpsams.imaging import geometry
 from mpsams.inference import case as _case
 from mpsams.inference import open_case
 from mpsams.inference.registry import ModelRegistry
+from tests.support import made_volumes
 from tests.support.annotated import volume
 from tests.support.annotation_page import SIZE, Page, drawn, folder, page, picture, project, registry, save_with  # noqa: F401
 from tests.support.dicom_files import noise, series
@@ -768,6 +769,23 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(registry, proj
         assert project.item(id).priority == pytest.approx(acquisition.vote_disagreement(masks))
     found = [one.priority for one in project.queue()]
     assert found == sorted(found, reverse=True) and len(set(found)) > 1
+
+
+def test_a_single_sagittal_slice_is_proposed_and_pictured_as_it_is_shown(registry, project, tmp_path):
+    values_hw = np.asarray(Image.open(picture(tmp_path)).convert("L"), np.int16)
+    id = project.add(made_volumes.sagittal_slice(tmp_path / "knee.nii.gz", values_hw), "mri").id
+    assert list(proposals.propose_all(project, registry)) == [(1, 1, "")]
+    page = Page(registry, project)
+    page.open(id)
+    assert (page.slice_view["height"], page.slice_view["width"]) == SIZE
+    context = assist.slice_context(project.scan(id), page.session.case.span, "sagittal", 0, page.session.image.network)
+    assert context.proposal_hw.any()
+    assert np.array_equal(
+        geometry.radiological_view(project.proposal(id), project.scan(id).affine, "sagittal")[0], context.proposal_hw
+    )
+    (uri,) = queue.server_functions(project)[1]([id]).values()
+    with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))) as small:
+        assert small.size == SIZE[::-1]
 
 
 def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tmp_path):

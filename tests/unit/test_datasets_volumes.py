@@ -219,6 +219,16 @@ def test_a_folder_of_pictures_and_volumes_is_what_was_written(tmp_path):
     check_patient(dataset, "scan", made["scan"], codes=(1,))
 
 
+def test_a_single_slice_in_another_plane_is_one_image(tmp_path):
+    values_hw = np.arange(20 * 30, dtype=np.int16).reshape(20, 30)
+    for name, shown_hw in (("images", values_hw), ("masks", (values_hw > 300).astype(np.uint8))):
+        (tmp_path / name).mkdir()
+        made_volumes.sagittal_slice(tmp_path / name / "knee.nii.gz", shown_hw)
+    (sample,) = list(datasets.open_dataset("folder", tmp_path))
+    assert np.array_equal(sample.image, values_hw) and np.array_equal(sample.mask, values_hw > 300)
+    assert sample.spacing == (7, 1.5, 2)
+
+
 def test_a_folder_of_volumes_alone_is_of_their_modality(tmp_path):
     for file in made_volumes.folder(tmp_path) and [*tmp_path.rglob("*.png")]:
         file.unlink()

@@ -12,7 +12,7 @@ import pytest
 
 from mpsams.datasets import phantom
 from tests.support import ROOT
-from tests.support.made_volumes import body, picture, save
+from tests.support.made_volumes import body, picture, sagittal_slice, save
 from tests.support.nifti_files import nii, noise
 
 KEYS = [
@@ -60,6 +60,9 @@ def test_a_volume_is_described_by_its_own_values(tmp_path):
     assert answer["voxel_mm3"] == pytest.approx(216)
     assert answer["range"] == [values_shw.min(), values_shw.max()]
     np.testing.assert_allclose(answer["slice_means"], values_shw.mean((1, 2)))
+    slice_hw = values_shw[:, :, 0].repeat(3, 0)
+    answer = run_json(sagittal_slice(tmp_path / "slice.nii.gz", slice_hw))
+    np.testing.assert_allclose(answer["slice_means"], [slice_hw.mean()])
 
 
 def test_a_slanted_voxel_has_the_volume_of_the_determinant(tmp_path):

@@ -125,6 +125,16 @@ def test_surface_of_a_volume_by_hand():
     assert metrics.surface(pred, empty, (2.5, 0.5, 3.0)) == pytest.approx({"hd95": diagonal, "assd": diagonal})
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_of_one_slice_is_measured_as_an_image(axis):
+    pred, truth, empty = blobs(1), blobs(2, share=0.3), np.zeros((24, 24), bool)
+    spacing, steps = [0.5, 2.0], np.insert([0.5, 2.0], axis, 7.0)
+    for one, other in ((pred, truth), (pred, empty), (empty, empty)):
+        found = metrics.case(np.expand_dims(one, axis), np.expand_dims(other, axis), steps)
+        assert found == metrics.case(one, other, spacing)
+        assert found == metrics.case(np.expand_dims(one, axis), np.expand_dims(other, axis), np.diag(steps))
+
+
 def test_surface_of_a_sheared_volume_is_the_loop():
     """A gantry tilted by 20 degrees: the axes are not at right angles, so lengths of edges alone do
     not give distances.
