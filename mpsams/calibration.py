@@ -278,6 +278,9 @@ def find_rule(found: Outcomes, most_alarms: float) -> tuple[Rule, bool]:
 
 
 def describe(rule: Rule) -> str:
-    """Describe a rule in a sentence."""
-    share, peak = 100 * rule.smallest_area, 100 * rule.least_peak
-    return f"a part counts as lesion from {share:.2g}% of the image and where it reaches {peak:.3g}% somewhere"
+    """Describe a rule: "parts are kept that …"."""
+    conditions = [
+        *([f"cover at least {100 * rule.smallest_area:.2g}% of the image"] if rule.smallest_area else []),
+        *([f"have a peak probability of at least {100 * rule.least_peak:.3g}%"] if rule.least_peak else []),
+    ]
+    return f"connected parts are kept that {' and '.join(conditions)}" if conditions else "all connected parts are kept"

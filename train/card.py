@@ -144,7 +144,7 @@ def reading(about: dict) -> list[str]:
             (
                 "No lesion",
                 (
-                    f"{calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}. Found on the validation"
+                    f"{calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}; chosen on the validation"
                     f" part: lesion-only DSC {number(before['dsc_lesion'])} → {number(after['dsc_lesion'])}, false"
                     f" alarms {number(before['false_alarms'])} → {number(after['false_alarms'])}"
                 ),
@@ -169,11 +169,12 @@ def reliable(measured: dict) -> list[str]:
     return [
         "",
         (
-            "Reliability, over all pixels: of those that were given such a probability, so many are lesion. "
+            "Reliability: the pixels whose predicted probability lies in each interval, its mean, and the share of them"
+            " that is lesion. "
             f"Expected calibration error {number(table['ece'])}, without the lowest row {number(table['ece_above'])}."
         ),
         "",
-        "| given | mean | lesion | pixels |",
+        "| probability | mean | lesion | pixels |",
         "|---|---|---|---|",
         *(f"| {span} | {mean} | {lesion} | {pixels} |" for span, mean, lesion, pixels in bins),
     ]
@@ -256,10 +257,10 @@ def means(values: dict, unit: str) -> list[str]:
         *rows,
         "",
         (
-            "Truth and prediction both empty count 1; only one of them empty counts 0 and the diagonal. Pooled over"
-            f" all pixels: DSC {values['dsc_pooled']:.3f}, PPV {values['ppv_pooled']:.3f}, Sen"
-            f" {values['sen_pooled']:.3f}. Share of the {unit}s without lesion that got one:"
-            f" {number(values['false_alarms'])}."
+            "Where truth and prediction are both empty, DSC, PPV and Sen count as 1 and the distances as 0; where one"
+            f" is empty, as 0 and as the {unit}’s diagonal. Pooled over all pixels: DSC"
+            f" {values['dsc_pooled']:.3f}, PPV {values['ppv_pooled']:.3f}, Sen {values['sen_pooled']:.3f}. False alarms"
+            f" ({unit}s without lesion in which one is outlined): {number(values['false_alarms'])}."
         ),
     ]
 

@@ -271,10 +271,7 @@ def rule_in_words(metadata: dict) -> str | None:
     return (
         None
         if rule is None
-        else (
-            f"Of the mask at probability 0.5, {calibration.describe(rule)}; other connected parts (8 neighbours) are"
-            " left out."
-        )
+        else (f"Of the mask at probability 0.5, {calibration.describe(rule)} (8 neighbours); others are left out.")
     )
 
 

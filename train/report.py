@@ -224,7 +224,8 @@ def reading(results: Results, paper: Mapping) -> list[str]:
         (
             "A run is one fine-tuning: a draw of the labelled images, after the pretraining of one seed. Truth and"
             " prediction both empty count 1, only one of them empty counts 0. “Pooled” sums pixels over all images"
-            " first. False alarms: the share of images without lesion that got one. Bold: the best of a column."
+            " first. False alarms: the share of images without lesion in which one is outlined. Bold: the best of a"
+            " column."
         ),
         "",
         (

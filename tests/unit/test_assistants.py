@@ -246,8 +246,8 @@ def test_it_is_shipped_under_its_name_with_a_card_that_says_all(trained, tmp_pat
     assert (
         "| Flips |" in card
         and "| Calibrated |" in card
-        and "| No lesion | a part counts as lesion from" in card
-        and "| given | mean | lesion | pixels |" in card
+        and "connected parts are kept" in card
+        and "| probability | mean | lesion | pixels |" in card
     )
     assert (
         card.count("%–") + card.count("–100%") >= 1

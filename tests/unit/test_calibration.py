@@ -352,3 +352,20 @@ def test_what_cannot_be_calibrated_is_refused_in_a_sentence(trained, tmp_path, c
     )
     with pytest.raises(ValueError, match="trained without a validation part"):
         calibrate.main(["--weights", str(tmp_path / "v.safetensors"), "--data.root", str(trained / "pack")])
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            Rule(0.004, 0.8),
+            "connected parts are kept that cover at least 0.4% of the image and have a peak probability",
+        ),
+        (Rule(0.0, 0.84), "connected parts are kept that have a peak probability of at least 84%"),
+        (Rule(0.0066, 0.0), "connected parts are kept that cover at least 0.66% of the image"),
+        (Rule(0.0, 0.0), "all connected parts are kept"),
+    ],
+)
+def test_a_rule_is_described_by_the_conditions_that_it_has(rule, words):
+    assert calibration.describe(rule).startswith(words)
+    assert "at least 0%" not in calibration.describe(rule)

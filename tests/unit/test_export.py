@@ -77,7 +77,7 @@ def test_a_calibrated_network_that_averages_flips_is_exported_as_it_is_used(tmp_
     assert np.abs(answer(file, image=x) - own).max() < 1e-4
     np.testing.assert_allclose(answer(file, image=x.flip(3)), own[..., ::-1], atol=1e-4)
     properties = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
-    assert "from 0.4% of the image and where it reaches 80%" in properties["rule"]
+    assert "cover at least 0.4% of the image and have a peak probability of at least 80%" in properties["rule"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 32, 32), (5, 1, 32, 32), (2, 1, 64, 48), (1, 1, 16, 16)])
