@@ -39,8 +39,8 @@ formats of an import (told by content, not by name):
   PNG, JPEG, TIFF and NIfTI masks named like their image, with or without _mask, _mask_1 or _seg after the name;
   COCO JSON; DICOM-SEG; a folder or a zip of these
   a table (.csv) with the columns id or name, and class
-names.csv lies in each export: id, name of the file, class, state, reader and mask of each image; with several
-structures also dataset.json with their names, and structures.csv with their sizes.
+names.csv lies in each export: id, name of the file, class, state, reader and mask of each image; where structures
+have names also dataset.json with these, and structures.csv with their sizes.
 
 The report is printed as JSON. Of import: saved (number of masks), classified (number of images that got a class),
 images (each with id, name, class, status, lesion_voxels), refused
@@ -277,7 +277,7 @@ def _add(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     ]
     if missing := next((file for file in files if not file.is_file()), None):
         raise ValueError(f"{missing} does not exist; expected images")
-    count, notes = transfer.add(project, files, options.modality, options.user)
+    count, notes = transfer.add(project, files, options.modality, options.user, are_named=True)
     there = [
         {"id": item.id, "name": project.name(item.id), "modality": item.modality, "shape": list(item.shape_xyz)}
         for item in project.items()

@@ -56,6 +56,7 @@ class Marked(NamedTuple):
     """An image to be written.
 
     mask_xyz: bool, or a label map. labels: the names of what is marked, from label 1 on. image_class: "" for none.
+    has_structures: True if the names are those of structures.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Marked(NamedTuple):
     affine: np.ndarray | None
     labels: Sequence[str]
     image_class: str = ""
+    has_structures: bool = False
 
 
 def document(items: Iterable[Marked]) -> bytes:
@@ -75,10 +77,10 @@ def document(items: Iterable[Marked]) -> bytes:
     images: list[dict] = []
     annotations: list[dict] = []
     categories: list[str] = []  # of the annotations
-    several: set[str] = set()  # names of structures of label maps
+    structures: set[str] = set()  # their names
     names: set[str] = set()
-    for name, mask_xyz, affine, labels, image_class in items:
-        several |= set(labels if len(labels) > 1 else ())
+    for name, mask_xyz, affine, labels, image_class, has_structures in items:
+        structures |= set(labels if has_structures else ())
         names |= set(labels)
         for file_name, mask_hw in _slices(name, mask_xyz, affine):
             height, width = (int(n) for n in mask_hw.shape)
@@ -94,7 +96,7 @@ def document(items: Iterable[Marked]) -> bytes:
     for annotation, name in zip(annotations, categories, strict=True):
         annotation["category_id"] = numbers[name]
     listed = [
-        {"id": number, "name": name, "supercategory": _STRUCTURE if name in several else "lesion"}
+        {"id": number, "name": name, "supercategory": _STRUCTURE if name in structures else "lesion"}
         for name, number in numbers.items()
     ]
     whole = {"images": images, "annotations": annotations, "categories": listed}

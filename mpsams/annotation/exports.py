@@ -298,7 +298,8 @@ def _dicom(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]
                 ),
             )
         try:
-            data = annotation_seg.write(item.scan, item.mask_xyz, item.names, item.algorithm)
+            map_xyz = item.mask_xyz if len(item.names) > 1 else item.mask_xyz != 0
+            data = annotation_seg.write(item.scan, map_xyz, item.names, item.algorithm)
         except ValueError:
             return None, f"{name} was left out: its series makes no valid DICOM-SEG."
         (folder / f"{name}.dcm").write_bytes(data)
@@ -314,7 +315,8 @@ def _as_coco(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Place
         nonlocal count
         for name, item in items:
             count += 1
-            yield coco.Marked(name, item.mask_xyz, item.scan.affine, item.names, item.image_class)
+            is_named = bool(item.structures)
+            yield coco.Marked(name, item.mask_xyz, item.scan.affine, item.names, item.image_class, is_named)
 
     data = coco.document(marked())
     (folder / COCO_FILE).write_bytes(data)

@@ -47,6 +47,8 @@ into a folder masks, or write _mask after the image's name.""".replace("\n", " "
 _JOINED = f"""{JOINED} To import them as structures, define structures first, or put a dataset.json with their names
 beside the masks.""".replace("\n", " ")
 _NO_NUMBER = "The mask's only value, {}, is the number of no structure here, so it was taken as {}."
+_AMBIGUOUS = """a mask may belong to it or to another image here, by their names, so it was left out; name it by the
+image's id, which names.csv in an export lists.""".replace("\n", " ")
 _TITLES = 5  # images named in one sentence
 
 
@@ -222,8 +224,7 @@ class _Upload:
         elif not keys:
             self.report.strangers.append("/".join(file.parts)[:200])
         elif len(keys) > 1:
-            reason = "a mask may belong to it or to another image here, by their names, so it was left out."
-            self.report.refused += [(self.titles[key], reason) for key in sorted(keys)]
+            self.report.refused += [(self.titles[key], _AMBIGUOUS) for key in sorted(keys)]
         else:
             self.named.setdefault(next(iter(keys)), []).append(file)
 

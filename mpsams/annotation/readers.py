@@ -227,7 +227,7 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
     defined, pairs = structures.defined(first), structures.pair_labels(second, first)
     names = [one.name for one in defined] if len(defined) > 1 else []
     missing = sorted(one.name for one in structures.defined(second) if one.label not in pairs)
-    if missing and names:
+    if missing:
         notes.append(f"Left out, as the first of these readers does not define them: {', '.join(missing)}. {ADD_THEM}")
     for item in first.items():
         other = others.get(item.id)
@@ -299,8 +299,7 @@ def _compare(first: Project, second: Project, item: Item, pairs: Mapping[int, in
     names = [each.name for each in defined] if len(defined) > 1 else []
     if one is None or other is None:
         return NO_MASKS | _columns(names)
-    if names:
-        other = structures.translate(other, pairs)
+    other = structures.translate(other, pairs)
 
     def compare(mask: np.ndarray, other_mask: np.ndarray) -> tuple[float, float | None]:
         found = metrics.case(mask, other_mask, None if affine is None else affine[:3, :3].T)

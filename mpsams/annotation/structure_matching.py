@@ -86,7 +86,7 @@ class StructureMatcher:
         if any(names.values()):  # what has none is no structure of the project by its number
             several = self._several()
             return {
-                label: self._label(name, label) if name and (is_named or find(several, name)) else self._usual()
+                label: self._label(name, label) if name and (is_named or find(several, name)) else self._nameless()
                 for label, name in names.items()
             }
         if self.described:
@@ -146,6 +146,10 @@ class StructureMatcher:
 
     def _several(self) -> list[Structure]:
         return self._known if len(self._known) > 1 else []
+
+    def _nameless(self) -> int:
+        """The label of what has a name that is no structure's: the only one that is described, else the usual one."""
+        return self._label(self.described[0].name, 1) if len(self.described) == 1 else self._usual()
 
     def _usual(self) -> int:
         """The label of what has neither name nor number of a structure."""

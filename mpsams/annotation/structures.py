@@ -200,6 +200,12 @@ def is_defined(project: Project) -> bool:
     return project.setting(SETTING) is not None or project.has_labels
 
 
+def to_name(project: Project) -> tuple[Structure, ...]:
+    """Return the structures of a project whose names an export states: several, or one with a name of its own."""
+    found = defined(project)
+    return () if len(found) == 1 and find(USUAL, found[0].name) else found
+
+
 def define(
     project: Project,
     given: Iterable[str | Structure],
@@ -252,13 +258,16 @@ def _plan(
     """Return the structures that ``define`` sets, and those of before that are left out. ValueError as there."""
     before = defined(project)
     edited = given if edited_from is None else merge(given, edited_from, before, _identity)
-    known = (*before, *reserved(project)) if is_defined(project) else ()
+    is_first, own = not is_defined(project), reserved(project)
+    known = (() if is_first else before) + tuple(own)
     listed = match(edited, known)
+    if is_first and all(one.label not in (0, USUAL[0].label) for one in listed):  # one takes the place of the usual one
+        known, listed = (), edited
     keys = free_structure_keys(project)
     made = make(listed, known, "" if any_key else keys, [one.label for one in before] if len(before) > 1 else [])
     if made != before and not any_key:
         check_keys(made, before, keys, "structure")
-    kept = {one.label for one in (listed if known else made)}
+    kept = {one.label for one in (made if is_first else listed)}
     return made, [one for one in before if one.label not in kept]
 
 

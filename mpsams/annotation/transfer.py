@@ -68,22 +68,25 @@ def group_files(paths: Sequence[Path]) -> list[list[Path]]:
     return [series.get(path, [path]) for path in paths if path in series or path not in files]
 
 
-def add(project: Project, paths: Sequence[Path], modality: str | None, user: str) -> tuple[int, list[str]]:
+def add(
+    project: Project, paths: Sequence[Path], modality: str | None, user: str, are_named: bool = False
+) -> tuple[int, list[str]]:
     """Put an upload into a project: how many images are new, and sentences on what was refused or noticed, by its place
-    in the upload.
+    in the upload, or are_named: by its path.
     """
     before, notes = len(project.items()), []
     for number, group in enumerate(group_files(paths), start=1):
+        title = str(group[0]) if are_named else f"Image {number} of the upload"
         try:
             files = group if len(group) > 1 else group[0]
             noticed = project.add_with_notes(files, modality, group[0].name, user)[1]
         except UnreadableImage as refusal:
-            notes.append(f"Image {number} of the upload was not added: {refusal}")
+            notes.append(f"{title} was not added: {refusal}")
         except OSError as error:
-            notes.append(f"Image {number} of the upload was not added, nor those after it: {disk.sentence(error)}")
+            notes.append(f"{title} was not added, nor those after it: {disk.sentence(error)}")
             break
         else:
-            notes += [f"Image {number} of the upload: {note}" for note in noticed]
+            notes += [f"{title}: {note}" for note in noticed]
     return len(project.items()) - before, notes
 
 
@@ -236,7 +239,7 @@ def _annotated(
 
     titles: their names. refusals: gets a sentence by the id of each that is left out as a file of it was damaged.
     """
-    defined = structures.defined(project)
+    defined = structures.to_name(project)
     exported: tuple[structures.Structure, ...] = ()
     for item in items:
         try:
@@ -250,7 +253,7 @@ def _annotated(
         checkpoint, kind = item.checkpoint[0] if item.checkpoint else "", item.image_class
         record = _record(item, int(np.count_nonzero(map_xyz)))
         mask_xyz = map_xyz != 0
-        if len(defined) > 1:
+        if defined:
             mask_xyz, exported = structures.renumber(map_xyz, defined)
         yield Annotated(scan, mask_xyz, kind or label, titles[item.id], checkpoint, kind, record, exported)
         del scan, map_xyz, mask_xyz  # before the next one is opened

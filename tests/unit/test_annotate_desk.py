@@ -35,6 +35,7 @@ from mpsams.annotation.actions import ACTIONS
 from mpsams.annotation.commands import COMMANDS
 from mpsams.annotation.image_loader import CONFLICT
 from mpsams.annotation.project import ConflictError, Project
+from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.session import RESTARTED, AnnotationSession
 from mpsams.app.annotate import queue
 from mpsams.datasets import phantom
@@ -1101,6 +1102,11 @@ def test_thumbnails_are_made_once_and_only_of_images_of_the_project(project, tmp
             assert max(small.size) <= 80 and small.mode == "L" and np.asarray(small).std() > 5
     monkeypatch.setattr(imaging, "read", None)
     assert thumbnails([flat.id]) == {flat.id: made[flat.id]} and thumbnails("nonsense") == {}
+
+
+def test_the_list_of_a_reader_who_is_not_there_has_no_news(project):
+    items, _ = queue.server_functions(project, lambda name: ReaderViews(project).view(name).project)
+    assert items({"since": -1, "reader": "Nobody"}) is None and items({"since": -1, "reader": ""})["is_complete"]
 
 
 def test_many_images_are_accepted_skipped_and_deleted_at_once(project, tmp_path):

@@ -59,6 +59,12 @@ def report_of(printed: str) -> dict:
     return json.loads(printed) if printed.startswith("{") else {"text": printed}
 
 
+def test_a_file_that_is_not_added_is_named(tmp_path):
+    picture(tmp_path / "a.png"), (tmp_path / "b.png").write_bytes(b"")
+    code, report, _ = command("add", tmp_path / "project", tmp_path / "a.png", tmp_path / "b.png")
+    assert code == 0 and report["notes"][0].startswith(f"{tmp_path / 'b.png'} was not added: The file is empty")
+
+
 def test_images_in_masks_in_and_masks_out_again(tmp_path):
     folder, mask = tmp_path / "project", drawn(1, FLAT)
     code, report, errors = program(

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mpsams.annotation import classes, protocol, readers, transfer
+from mpsams.annotation import classes, protocol, readers, structures, transfer
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import CONSENSUS, FIRST, ReaderViews
 from mpsams.annotation.session import AnnotationSession
@@ -215,6 +215,20 @@ def test_the_consensus_of_a_whole_project_leaves_what_a_person_did(project, meth
         assert one.id in exported.places and zipfile.is_zipfile(tmp_path / f"{form}.zip")
     with pytest.raises(ValueError, match="allowed are majority, staple"):
         list(views.make_consensus("mean"))
+
+
+def test_agreement_and_consensus_leave_out_the_same_structures_that_one_reader_added(project):
+    item = project.items()[0]
+    project.save(item.id, box(item.shape_xyz, 2), "Anna")
+    views = ReaderViews(project)
+    clara = views.join("Clara", True).project
+    structures.define(clara, ["lesion", "cyst"])
+    clara.save(item.id, box(item.shape_xyz, 2).view(np.uint8) + 2 * box(item.shape_xyz, 20).view(np.uint8))
+    found, notes = views.measure(project, clara), []
+    for _ in views.make_consensus("majority", notes=notes):
+        pass
+    assert found.rows[0]["dsc"] == 1 and ["cyst" in note for note in (*found.notes, *notes)] == [True, True]
+    assert np.array_equal(views.view(CONSENSUS).project.mask(item.id), box(item.shape_xyz, 2))
 
 
 def test_agreement_has_the_worst_first_and_medians(project):

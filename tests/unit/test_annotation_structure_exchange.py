@@ -123,6 +123,29 @@ def test_an_export_holds_labels_names_and_sizes(filled, tmp_path):
     assert sum(one["area"] for one in content["annotations"] if one["image_id"] == 1) == np.sum(organ() > 0)
 
 
+@pytest.mark.parametrize("form", ["folder", "nifti", "coco", "busi", "dicom-seg"])
+@pytest.mark.parametrize("image_class", ["", "benign"])
+def test_a_single_structure_with_a_name_keeps_it(tmp_path, form, image_class):
+    with Project(tmp_path / "project") as project, Project(tmp_path / "new") as new, Project(tmp_path / "two") as two:
+        classes.define(project, ["benign"])
+        structures.define(project, ["tumour"])
+        structures.define(two, ["gland", "tumour"])
+        image = series(tmp_path, noise((5, 34, 40))) if form == "dicom-seg" else picture(tmp_path)
+        item, *_ = (each.add(image) for each in (project, new, two))
+        map_xyz = np.zeros(item.shape_xyz, np.uint8)
+        map_xyz[4:9, 5:12] = 1
+        project.accept(item.id, map_xyz)
+        if image_class:
+            classes.classify(project, item.id, image_class)
+        transfer.write(project, form, "accepted", "benign" if form == "busi" else "lesion", tmp_path / "out")
+        assert rows_of_sizes(tmp_path / "out")[0]["structure"] == "tumour"
+        for other in (new, two):
+            assert transfer.take(other, tmp_path / "out", "anne").saved == [item.id]
+            same(project, other)
+        assert [one.name for one in structures.defined(new)] == ["tumour"]
+        assert [one.name for one in structures.defined(two)] == ["gland", "tumour"]
+
+
 def rows_of_sizes(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((folder / "structures.csv").read_text())))
 

@@ -251,6 +251,28 @@ def test_a_new_name_reaches_the_readers_and_the_consensus(two, tmp_path):
     assert (before.structures["tumour"]["dsc"], after.structures["mass"]["dsc"]) == (1, 1)
 
 
+def test_the_first_structures_leave_the_labels_that_readers_have_given(project, tmp_path):  # noqa: F811
+    item = project.add(picture(tmp_path))
+    project.save(item.id, organ() > 0)
+    clara = ReaderViews(project).join("Clara", True).project
+    structures.define(clara, ["lesion", "cyst"])
+    clara.save(item.id, organ())
+    structures.define(project, ["kidney", "vessel", "cyst"])
+    expected = [(1, "kidney"), (2, "cyst"), (3, "vessel")]
+    for each in (project, clara):
+        assert [(one.label, one.name) for one in structures.defined(each)] == expected
+    assert np.array_equal(project.labels(item.id), organ() > 0) and np.array_equal(clara.labels(item.id), organ())
+
+
+def test_the_only_structure_takes_the_place_of_the_usual_one_whatever_readers_call_theirs(project, tmp_path):  # noqa: F811
+    item = project.add(picture(tmp_path))
+    project.save(item.id, organ() > 0)
+    clara = ReaderViews(project).join("Clara", True).project
+    structures.define(clara, ["lesion", "cyst"])
+    structures.define(project, ["cyst"])
+    assert [(one.label, one.name) for one in structures.defined(project)] == [(1, "cyst")]
+
+
 def test_a_new_name_reaches_a_reader_who_has_structures_of_their_own(two, tmp_path):
     item = two.add(picture(tmp_path))
     clara = ReaderViews(two).join("Clara", True).project

@@ -642,6 +642,7 @@ def test_masks_that_may_belong_to_two_images_are_refused(tmp_path):
     notes = " ".join(found.notes)
     assert (
         "a.jpg, a.png, b, b_mask: a mask may belong to it or to another image" in notes
+        and "name it by the image's id, which names.csv in an export lists." in notes
         and "d: several masks of its name differ" in notes
     )
 

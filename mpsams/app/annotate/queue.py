@@ -96,11 +96,15 @@ def server_functions(project: Project, project_of: Callable[[str], Project] | No
     """
     made = Thumbnails(project)
 
-    def items(request: object) -> dict:
+    def items(request: object) -> dict | None:
+        """Return the ``news`` of a reader's project; None where it cannot be opened, which the readers' panel says."""
         since, reader = (
             (request.get("since"), str(request.get("reader") or "")) if isinstance(request, dict) else (request, "")
         )
-        return news(project if project_of is None or not reader else project_of(reader), since)
+        try:
+            return news(project if project_of is None or not reader else project_of(reader), since)
+        except ValueError:
+            return None
 
     def thumbnails(ids: object) -> dict[str, str]:
         return made.get([id for id in ids if isinstance(id, str) and len(id) == 16] if isinstance(ids, list) else [])

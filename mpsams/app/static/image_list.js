@@ -21,6 +21,7 @@ const refresh = async () => {
     try {
         do {
             const news = await server.items({since: version, reader});
+            if (!news) break;  // there is no such reader, as the page says
             if (news.is_complete || news.version > version) {
                 version = news.version;
                 merge_images(images, news);
