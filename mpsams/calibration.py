@@ -80,9 +80,7 @@ def readout(metadata: Mapping) -> Readout:
 
 
 def readout_metadata(metadata: Mapping) -> dict:
-    """Return the readout's entries of a checkpoint's metadata, to copy into those of a network that starts from it and
-    is not calibrated again.
-    """
+    """Return the readout's entries of a checkpoint's metadata, for a network that starts from it uncalibrated."""
     return {key: metadata[key] for key in FOUND if key in metadata}
 
 
@@ -105,9 +103,7 @@ def threshold_mask(probability_hw: np.ndarray, threshold: float, rule: Rule | No
 
 
 def parts(mask_hw: np.ndarray, probability_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the connected parts of a mask, numbered from 1 in (H, W); return them, and of each its pixels and its
-    highest probability.
-    """
+    """Number the connected parts of a mask from 1 in (H, W); return them, and the pixels and peak of each."""
     from scipy import ndimage
 
     labels_hw, count = ndimage.label(mask_hw, EIGHT)

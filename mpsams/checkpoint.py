@@ -158,9 +158,7 @@ def metadata(path: str | Path) -> dict:
 
 @contextlib.contextmanager
 def open_checkpoint(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
-    """Open a checkpoint and yield the file and its metadata; ValueError as ``load``, also for errors while
-    it is read.
-    """
+    """Open a checkpoint and yield the file and its metadata; ValueError as ``load``, also while it is read."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is no file; expected a .safetensors checkpoint of this project")

@@ -40,9 +40,7 @@ class Distortions:
 
 
 def draw(batch: int, options: Augmentation, size: int, generator: torch.Generator) -> Distortions:
-    """Draw the changes of ``batch`` images of ``size`` pixels a side; a kind that is off uses no numbers of
-    ``generator``.
-    """
+    """Draw the changes of ``batch`` images of ``size`` pixels a side; a kind that is off draws no numbers."""
 
     def uniform(*shape: int) -> Tensor:
         return distributed.uniform(batch, *shape, generator=generator)
@@ -70,9 +68,7 @@ def draw(batch: int, options: Augmentation, size: int, generator: torch.Generato
 
 
 def offset(changes: Distortions, size: int) -> Tensor | None:
-    """Return the elastic displacement of each pixel as ``transforms.apply_geometry`` adds it, (B, S, S, 2); None when
-    it is off.
-    """
+    """Return the elastic displacement of each pixel for ``transforms.apply_geometry``, (B, S, S, 2); None when off."""
     return None if changes.elastic_b2gg is None else _spread(changes.elastic_b2gg, size, "bicubic").permute(0, 2, 3, 1)
 
 
@@ -103,16 +99,12 @@ def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
 
 
 def _spread(nodes_bcgg: Tensor, size: int, mode: str) -> Tensor:
-    """Return a coarse field at every pixel, the outermost nodes on the outermost pixels: (B, C, G, G) -> (B,
-    C, S, S).
-    """
+    """Return a coarse field at every pixel, outermost nodes on outermost pixels: (B, C, G, G) -> (B, C, S, S)."""
     return F.interpolate(nodes_bcgg, size=(size, size), mode=mode, align_corners=True)
 
 
 def _inside(box_b4: Tensor, size: int) -> Tensor:
-    """Return True for pixels whose middle lies in the box (top, left, height, width, as shares of the side): bool (B,
-    1, S, S).
-    """
+    """Return True for pixels with their middle in a box (top, left, height, width, as shares): bool (B, 1, S, S)."""
     middle_s = (torch.arange(size, device=box_b4.device) + 0.5) / size
     low_b2, high_b2 = box_b4[:, :2], box_b4[:, :2] + box_b4[:, 2:]
     rows_bs, columns_bs = ((middle_s >= low_b2[:, k, None]) & (middle_s < high_b2[:, k, None]) for k in (0, 1))

@@ -28,9 +28,7 @@ def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
 
 
 def _shares(true_pos_b: Tensor, pred_pos_b: Tensor, truth_pos_b: Tensor) -> dict[str, Tensor]:
-    """Return Dice, positive predictive value and sensitivity from counts of pixels: in both, in the prediction, in the
-    truth.
-    """
+    """Return Dice, PPV and sensitivity from counts of pixels: in both, in the prediction, in the truth."""
     true_pos, pred_pos, truth_pos = true_pos_b.double(), pred_pos_b.double(), truth_pos_b.double()
     nothing = (pred_pos + truth_pos) == 0
 

@@ -85,9 +85,7 @@ def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path
 
 
 def check(folder: Path, dataset: Dataset) -> None:
-    """Raise ValueError unless a finished pack is of this data set, by its patients' names and the files of the first
-    and the last.
-    """
+    """Raise ValueError unless a finished pack is of this data set, by patients' names and the first and last files."""
     if (folder / PROGRESS).exists():
         done = {row["patient"]: row for row in jsonl.read(folder / PROGRESS)}
         if done.keys() != set(dataset.groups):

@@ -19,9 +19,7 @@ def grid(height: int, width: int, patch: int) -> tuple[int, int]:
 
 
 def patchify(x_bchw: Tensor, patch: int) -> Tensor:
-    """Cut images into patches: (B, C, H, W) -> (B, L, C*patch*patch), patches row-major, inside a patch
-    channel-major.
-    """
+    """Cut images into patches: (B, C, H, W) -> (B, L, C*patch*patch), row-major, inside a patch channel-major."""
     batch, channels, height, width = x_bchw.shape
     rows, columns = grid(height, width, patch)
     x = x_bchw.reshape(batch, channels, rows, patch, columns, patch)
@@ -54,9 +52,7 @@ def lesion_share(mask_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def is_lesion(mask_b1hw: Tensor, patch: int) -> Tensor:
-    """Return True for patches of which more than a quarter (``LESION_SHARE``) is lesion in truth: bool (B, 1, H, W) ->
-    bool (B, L).
-    """
+    """Return patches with over a quarter (``LESION_SHARE``) lesion in truth: bool (B, 1, H, W) -> bool (B, L)."""
     return lesion_share(mask_b1hw, patch) > LESION_SHARE
 
 

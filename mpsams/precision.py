@@ -43,9 +43,7 @@ def cpu_has_bfloat16() -> bool:
 
 @functools.cache
 def cpu_speedup() -> float:
-    """Return the processor time of a small training step in float32 divided by that in bfloat16, the median of
-    alternating pairs.
-    """
+    """Return the processor time of a training step in float32 over that in bfloat16, median of alternating pairs."""
     with torch.random.fork_rng(devices=[]):
         layers = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1))
         x_bchw = torch.randn(4, 16, 64, 64)

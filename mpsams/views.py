@@ -49,9 +49,7 @@ class ViewOptions:
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """Parameters of one view per image: affine_b23 for ``grid_sample``; factors, shares of the side, and bools, each
-    (B,).
-    """
+    """Parameters of one view per image: affine_b23 for ``grid_sample``; factors, shares and bools, each (B,)."""
 
     affine_b23: Tensor
     brightness_b: Tensor

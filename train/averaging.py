@@ -28,9 +28,7 @@ class Averaged(nn.Module):
 
     @property
     def training_module(self) -> nn.Module:
-        """The module to train: images -> logits, with deep supervision one at each of its sides, the
-        whole side first.
-        """
+        """The module to train: images -> logits, with deep supervision at each of its sides, the whole first."""
         return self.network if self.heads is None else Supervised(self.network, self.heads)
 
     def update(self, progress: float) -> None:

@@ -63,9 +63,7 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 class NormaliseOverProcesses(torch.autograd.Function):
-    """Standardise (B, C, ...) per channel over all processes, then scale and shift; also returns the
-    mean and variance.
-    """
+    """Standardise (B, C, ...) per channel over all processes, scale and shift; return mean and variance too."""
 
     @staticmethod
     def forward(context, x: Tensor, weight_c: Tensor, bias_c: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,9 +82,7 @@ class NormaliseOverProcesses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context, grad: Tensor, *_) -> tuple[Tensor, Tensor, Tensor, None]:
-        """Return the gradients; the batch's mean and variance depend on x too, for which two sums over all rows
-        account.
-        """
+        """Return the gradients; the batch's mean and variance depend on x too, hence two sums over all rows."""
         x, weight_c, mean_c, variance_c = context.saved_tensors
         nothing, wanted = torch.empty(0), [True, True, True]
         direct, by_weight_c, by_bias_c = torch.ops.aten.native_batch_norm_backward(

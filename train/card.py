@@ -123,9 +123,7 @@ def further_training_row(about: dict) -> list[str]:
 
 
 def reading(about: dict) -> list[str]:
-    """Return rows of the card on how the network's answer is read (train.calibrate); none where it is taken
-    as it is.
-    """
+    """Return rows of the card on how the answer is read (train.calibrate); none where it is taken as it is."""
     fitted, rule = about.get("calibration"), about.get("rule")
     rows = [("Flips", "the mean over the image and its mirror image")] if about.get("flips_averaged") else []
     if fitted and fitted["kind"] != "none":

@@ -101,9 +101,7 @@ def parse(
 
 
 def config_first(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with ``--config`` and its value before all others, which then win over the file in any
-    order.
-    """
+    """Return the arguments with ``--config`` and its value first, over whose file all others then win."""
     words = list(argv)
     for index, word in enumerate(words):
         if word == "--config" or word.startswith("--config="):
@@ -113,9 +111,7 @@ def config_first(argv: Sequence[str]) -> list[str]:
 
 
 def update_names(words: Sequence[str], table: Mapping[str, Any]) -> list[str]:
-    """Return the arguments with options of earlier versions by their names now, in the TOML file too. table: what that
-    file holds.
-    """
+    """Return the arguments with earlier names of options made current, in the TOML file too. table: its contents."""
     words = list(words)
     updated = renames.update_config(table)
     for index, word in enumerate(words):

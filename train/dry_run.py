@@ -86,9 +86,7 @@ def grow_on_cpu(task: Task) -> tuple[int, float]:
 
 
 def growing_batches(task: Task) -> list[int]:
-    """Return the batches to compute one after the other: from a few images of each process and part, doubled, to the
-    task's.
-    """
+    """Return the batches to compute: from a few images of each process and part, doubled up to the task's."""
     sizes = [min(whole(task), FEW * distributed.world_size() * task.parts)]
     while sizes[-1] < whole(task):
         sizes.append(min(2 * sizes[-1], whole(task)))
@@ -117,9 +115,7 @@ def refuse(task: Task, batch: int, each: float, needed: float) -> None:
 
 
 def grow_on_gpu(task: Task) -> tuple[int, float]:
-    """Return the largest batch, up to the task's, that fits, and 0 for the memory of each image, which is not
-    measured.
-    """
+    """Return the largest batch, up to the task's, that fits, and 0 for the memory per image, not measured."""
     batch = 0
     for size in growing_batches(task):
         if not possible(task, size):

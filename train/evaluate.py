@@ -153,9 +153,7 @@ def select_cases(network: Network, source: Source, part: str) -> Dataset:
 
 
 def collect_notes(dataset: Dataset, sample_notes: list[tuple[str, str]]) -> Dataset:
-    """Return the data set with a reader that adds the notes of each sample it reads to ``sample_notes``: patient and
-    sentence.
-    """
+    """Return the data set with a reader that adds each sample's notes to ``sample_notes``: patient, sentence."""
     group = dict(zip(dataset.cases, dataset.groups, strict=True))
 
     def read(case: str) -> datasets.Sample:

@@ -133,9 +133,7 @@ def measure_all(
 
 
 def compare(network: dict[str, dict], peer: dict[str, dict]) -> dict:
-    """Return ``summarise`` of a peer, with the number of objects it was measured on, and "network": of the network on
-    those.
-    """
+    """Return ``summarise`` of a peer, its number of objects, and "network": of the network on those."""
     same = summarise([network[case] for case in peer])
     return {"images": len(peer)} | summarise(list(peer.values())) | {"network": same}
 

@@ -70,9 +70,7 @@ class Segmenting(nn.Module):
 
 
 class Filling(nn.Module):
-    """Images (B, C, H, W) in [0, 1] and what is hidden, bool (B, 1, H, W) -> the images filled in, (B, C, H, W) in [0,
-    1].
-    """
+    """Images (B, C, H, W) in [0, 1] and hidden pixels, bool (B, 1, H, W) -> filled in images, in [0, 1]."""
 
     output = "reconstruction"
 
@@ -213,9 +211,7 @@ def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: in
 
 
 def session(data: bytes, threads: int):
-    """Return an ``onnxruntime.InferenceSession`` of a file's bytes on the CPU, whose threads do not keep the cores busy
-    between calls.
-    """
+    """Return an ``onnxruntime.InferenceSession`` on the CPU of a file's bytes; its threads sleep between calls."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -226,9 +222,7 @@ def session(data: bytes, threads: int):
 
 @torch.inference_mode()
 def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[Tensor, ...]]) -> float:
-    """Return the largest absolute difference between ONNX Runtime on a file's bytes and ``own``; NaN when either gives
-    NaN.
-    """
+    """Return the largest absolute difference between ONNX Runtime on a file's bytes and ``own``; NaN if any is."""
     theirs = session(data, torch.get_num_threads())
     names = [node.name for node in theirs.get_inputs()]
     gaps = []
@@ -264,9 +258,7 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
 
 
 def rule_in_words(metadata: dict) -> str | None:
-    """Describe the rule that a program must apply to the mask for "no lesion here"; None when the checkpoint has no
-    rule.
-    """
+    """Describe the rule for "no lesion here" that a program must apply to the mask; None without a rule."""
     rule = calibration.readout(metadata).rule
     return (
         None

@@ -195,9 +195,7 @@ def learn(
 
 
 def build_model(options: Finetune, model: dict, start: Checkpoint | None, device: torch.device) -> Averaged:
-    """Return the network with the weights that it starts from, its moving average, and auxiliary heads where the recipe
-    has them.
-    """
+    """Return the network with the weights it starts from, its moving average, and the recipe's auxiliary heads."""
     network = UNet(**model)
     if start:
         checkpoint.transfer(start, network, TRANSFERS[options.transfer])

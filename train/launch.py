@@ -110,9 +110,7 @@ def is_connection_loss(error: Exception) -> bool:
 
 
 def count_earlier(key: str) -> int:
-    """Return the number of processes that called this with ``key`` before, since torchrun last started them; 0 where it
-    keeps no store.
-    """
+    """Return how many processes called this with ``key`` since torchrun last started them; 0 without its store."""
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return 0

@@ -74,9 +74,7 @@ def generator(seed: int, *key: int) -> torch.Generator:
 
 
 def resolve_precision(run: RunOptions, device: torch.device, out: Path, resume: bool) -> RunOptions:
-    """Return the options with the precision that "auto" stands for on this device; a run to be resumed keeps the one it
-    began with.
-    """
+    """Return the options with the precision that "auto" stands for here; a resumed run keeps the one it began with."""
     resume = agree_to_resume(resume)
 
     def find() -> str:
@@ -138,9 +136,7 @@ def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
 
 
 def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> Tensor:
-    """Do one optimiser step on the batch of these indices, of which each process takes its share; return the loss of
-    that share.
-    """
+    """Do one optimiser step on these images, of which each process takes a share; return that share's loss."""
     began = time.monotonic()
     done, total = at.step, task.steps * task.epochs
     for group in task.optimizer.param_groups:
@@ -213,9 +209,7 @@ def progress(task: Task, at: Position) -> tqdm:
 
 @contextmanager
 def stop_signal() -> Iterator[list[int]]:
-    """Yield a list that receives the number of the first SIGINT or SIGTERM; the second acts as usual, unless torchrun
-    watches over us.
-    """
+    """Yield a list that receives the first SIGINT or SIGTERM; the second acts as usual, except under torchrun."""
     received: list[int] = []
 
     def note(number: int, _frame) -> None:

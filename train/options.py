@@ -154,9 +154,7 @@ class RunOptions:
 
 
 def to_device_if_fits(stack: Stack, device: torch.device) -> Stack:
-    """Return the selected samples in the GPU's memory, when they take no more than half of what is free there; else as
-    they are.
-    """
+    """Return the samples in the GPU's memory if they take at most half of what is free there; else as they are."""
     if device.type == "cuda" and stack.bytes <= torch.cuda.mem_get_info(device)[0] / 2:
         return stack.to(device)
     return stack
@@ -223,9 +221,7 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
-    """Return the split, which is of patients, and the pairs of near-duplicates; those are sought only where patients
-    are unknown.
-    """
+    """Return the split of patients, and pairs of near-duplicates, sought only where patients are unknown."""
     patients = tuple(dict.fromkeys(stack.groups))
     pairs = splits.near_duplicates(thumbnails(stack)) if patients == stack.cases else []
     groups = splits.join(patients, pairs if options.grouped else [])

@@ -206,9 +206,7 @@ def covariance(stack: Stack, patch: int) -> Tensor:
 
 @torch.no_grad()
 def precompute_masks(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
-    """Return ``Method.precompute_mask`` of every image, (N, rows, columns) of the method's type; each process computes
-    a part.
-    """
+    """Return ``Method.precompute_mask`` of every image, (N, rows, columns); each process computes a part."""
 
     def ask(start: int, end: int) -> Tensor | None:
         images_bchw, truth_b1hw = stack.take(torch.arange(start, min(end, len(stack))))

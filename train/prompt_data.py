@@ -69,9 +69,7 @@ class PartedSet:
 
 
 def open_sets(options: Packs) -> list[PartedSet]:
-    """Return the data sets with their splits. ValueError when two are the same, or one has no masks or several
-    channels.
-    """
+    """Return the data sets with their splits. ValueError for equal ones, and without masks or with several channels."""
     chosen = [Data(name=name_of_pack(root), root=root, size=options.size) for root in options.packs]
     chosen += [Data(name="phantom", size=options.size)] if options.phantoms else []
     found = []

@@ -52,9 +52,7 @@ def resize(segment: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]) -> Pee
 
 
 def marks(prompt: Prompt, own_hw: tuple[int, int], shape_hw: tuple[int, int]) -> np.ndarray:
-    """Return the clicks, and the middle of the box and what is clearly outside of it, or the border: strokes, int8 (H,
-    W).
-    """
+    """Return as strokes, int8 (H, W), the clicks, and the middle of the box and what is clearly outside it."""
     scale = np.divide(shape_hw, own_hw)
     marks_hw = np.zeros(shape_hw, np.int8)
     if prompt.box is None:

@@ -46,9 +46,7 @@ def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset |
 
 
 def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[Target]:
-    """Yield the largest object of each image that has one, in order; at most ``limit`` of them, spread evenly
-    (0: all).
-    """
+    """Yield the largest object of each image that has one, at most ``limit`` of them, spread evenly (0: all)."""
     chosen = list(range(len(images)))
     if limit:
         marked = [number for number in chosen if mask_of(images, number).any()]

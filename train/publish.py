@@ -120,9 +120,7 @@ def refuse_replacing(names: Sequence[str], folder: Path, overwrite: bool) -> Non
 
 
 def describe_file(path: Path) -> str:
-    """Describe a shipped checkpoint: its hash, when its training was finished, and whether an evaluation lies beside
-    it.
-    """
+    """Describe a shipped checkpoint: its hash, the time of its training, and whether an evaluation is there."""
     try:
         about = checkpoint.metadata(path)
     except ValueError:
@@ -157,9 +155,7 @@ def ship(source: Path, path: Path, why: str | None = None) -> Path:
 
 
 def evaluation(path: Path) -> dict | None:
-    """Return the results that train.evaluate wrote beside a shipped checkpoint. ValueError when they are of another
-    file.
-    """
+    """Return the results of train.evaluate beside a shipped checkpoint. ValueError when they are of another file."""
     record = path.with_suffix(".json")
     if not record.exists():
         return None

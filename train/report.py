@@ -195,9 +195,7 @@ def missing_runs(results: Results, name: str) -> list[str]:
 
 
 def list_keys(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]:
-    """List runs in words: recipe “strong” first, shares of labels rising, methods that lack the same runs in
-    one line.
-    """
+    """List runs in words: recipe “strong” first, label shares rising, methods that lack the same runs in a line."""
     draws_of: dict[tuple, dict[int | None, list[int]]] = {}
     for method, seed, draw, labels, recipe in keys:
         draws_of.setdefault((recipe, labels, method), {}).setdefault(seed, []).append(draw)

@@ -10,9 +10,7 @@ from mpsams.tables import AVERAGED, TITLES, Comparison, Results
 
 
 def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> list[str]:
-    """Return the lines of both tables with each recipe and averaging, and of their comparisons; write their files into
-    the folder.
-    """
+    """Return the lines of both tables with each recipe and averaging and of their comparisons; write their files."""
     suffix = "" if results.per == "image" else f"-{results.per}"
     lines, made, compared = [], [], []
     for name in tables.tables_with_runs(results):

@@ -130,9 +130,7 @@ def fraction(text: str) -> tuple[int, int]:
 
 
 def share(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
-    """Return the K-th of N parts of the jobs; what begins from one pretraining stays in one part, as does a draw from
-    scratch.
-    """
+    """Return the K-th of N parts of the jobs; those from one pretraining, or one draw from scratch, stay together."""
     chains = list(dict.fromkeys(chain(job) for job in jobs))
     part, whole = shard
     return [job for job in jobs if chains.index(chain(job)) % whole == part - 1]
@@ -261,9 +259,7 @@ class Reproduction:
         return True
 
     def perform(self, job: Job, folder: Path) -> None:
-        """Train, or continue a training, and measure; then write the record and delete the state that is not needed any
-        more.
-        """
+        """Train, or continue a training, and measure; then write the record and delete the state."""
         weights = folder / "weights.safetensors"
         if not weights.exists():
             argv = [

@@ -80,9 +80,7 @@ def resume_fingerprint(config: dict, images: str, **more) -> dict:
 
 
 def checkpoint_fingerprint(about: dict) -> dict:
-    """Return the ``resume_fingerprint`` of the run that wrote these metadata with its weights; {} when they are not of
-    a run.
-    """
+    """Return the ``resume_fingerprint`` of the run that wrote these metadata; {} when they are not of a run."""
     if not {"config", "data"} <= about.keys():
         return {}
     init = {"init": about["init"] and about["init"]["sha256"]} if "init" in about else {}

@@ -43,9 +43,7 @@ def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor 
 
 
 def _measure(images_bchw: Tensor, masks_b1hw: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lesion's area in each image, as a share of the image, and its contrast: each (B,), on the CPU; both 0
-    without lesion.
-    """
+    """Return the lesion's area, a share of the image, and its contrast: each (B,), on the CPU; 0 without lesion."""
     return masks_b1hw.float().mean(dim=(1, 2, 3)).cpu(), contrast(images_bchw.float(), masks_b1hw).cpu()
 
 
@@ -68,9 +66,7 @@ def contrast(images_bchw: Tensor, masks_b1hw: Tensor) -> Tensor:
 
 
 def draw(weights_n: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw N image numbers in random order, each as often as its weight says, rounded up or down at random:
-    int64 (N,).
-    """
+    """Draw N image numbers in random order, each as often as its weight, rounded at random, says: int64 (N,)."""
     count = len(weights_n)
     points_n = (
         torch.arange(count, dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)

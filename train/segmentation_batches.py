@@ -14,9 +14,7 @@ from mpsams.unet import UNet
 
 
 class SampleParts(NamedTuple):
-    """Samples to learn from, to validate on, and those of the training part without labels (None where they are not
-    used).
-    """
+    """Samples to learn from, to validate on, and the unlabelled rest of the training part (None if not used)."""
 
     labelled: Stack
     val: Stack

@@ -32,9 +32,7 @@ def largest_part(mask_hw: np.ndarray) -> np.ndarray:
 
 
 def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
-    """Return the bounding box of a mask with each side moved by up to ``share`` of the box, in whole pixels, at least
-    one.
-    """
+    """Return the bounding box of a mask with each side moved by up to ``share`` of the box, in whole pixels."""
     top, left, height, width = bounding_box(mask_hw)
     move = rng.uniform(-share, share, 4) * (height, width, height, width)
     low = np.round((top + move[0], left + move[1])).astype(int)
@@ -43,9 +41,7 @@ def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
 
 
 def depth(mask_hw: np.ndarray) -> np.ndarray:
-    """Return the distance of each pixel of a mask to what is not mask, beyond the image's edge included:
-    float (H, W).
-    """
+    """Return the distance of each pixel of a mask to the outside, also beyond the image's edge: float (H, W)."""
     found_hw = np.zeros(mask_hw.shape)
     top, left, height, width = bounding_box(mask_hw)
     part = (slice(top, top + height), slice(left, left + width))
@@ -69,9 +65,7 @@ def inner_point(mask_hw: np.ndarray, rng: Generator) -> tuple[int, int]:
 
 
 def largest_error(answer_hw: np.ndarray, truth_hw: np.ndarray) -> tuple[np.ndarray, bool] | None:
-    """Return the largest connected part of what was missed or added, and True if it was missed; None without
-    an error.
-    """
+    """Return the largest connected part that was missed or added, and True if missed; None without an error."""
     parts = [largest_part(wrong_hw) for wrong_hw in (truth_hw & ~answer_hw, answer_hw & ~truth_hw)]
     sizes = [int(part.sum()) for part in parts]
     if not any(sizes):
@@ -81,9 +75,7 @@ def largest_error(answer_hw: np.ndarray, truth_hw: np.ndarray) -> tuple[np.ndarr
 
 
 def next_click(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator | None = None) -> Prompt:
-    """Return the prompt with the answer as mask, and a click at the deepest (``rng``: an inner) point of the largest
-    error.
-    """
+    """Return the prompt with the answer as mask and a click at the deepest (``rng``: an inner) point of the error."""
     found = largest_error(answer_hw, truth_hw)
     if found is None:
         return replace(prompt, mask=answer_hw)
@@ -134,9 +126,7 @@ def wrong_mask(truth_hw: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def first_prompt(truth_hw: np.ndarray, box_jitter: float, rng: Generator) -> Prompt:
-    """Draw a first prompt for an object, one of ``STARTS``. box_jitter: largest share by which a side of a box is
-    moved.
-    """
+    """Draw a first prompt for an object, one of ``STARTS``. box_jitter: largest move of a side, as a share."""
     kind = rng.choice(list(STARTS), p=list(STARTS.values()))
     box = jittered_box(truth_hw, rng.uniform(0, box_jitter), rng) if "box" in kind else None
     if kind == "wrong mask":

@@ -16,9 +16,7 @@ KINDS = {"pretrain": "pretraining", "segmentation": "segmentation"}  # of checkp
 
 
 def init_metadata(init: str) -> dict:
-    """Return the metadata of the checkpoint to begin from, before any image is read. ValueError when it cannot be begun
-    from.
-    """
+    """Return the metadata of the checkpoint to begin from. ValueError when it cannot be begun from."""
     about = checkpoint.metadata(init)
     if about.get("kind") not in KINDS:
         raise ValueError(
@@ -28,9 +26,7 @@ def init_metadata(init: str) -> dict:
 
 
 def inherit_defaults(about: dict, data: str) -> dict[str, Any]:
-    """Return the defaults of options that a checkpoint to begin from sets, by dotted name: size, sequences, width and
-    normalisation.
-    """
+    """Return the defaults that a checkpoint to begin from sets, by dotted name: size, sequences, width and norm."""
     found = {
         "data.size": about.get("size"),
         **{f"model.{name}": about.get("model", {}).get(name) for name in ("width", "norm")},
@@ -67,9 +63,7 @@ def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -
 
 
 def origin(start: Checkpoint) -> dict:
-    """Return metadata of a fine-tuned checkpoint on the one it started from, with the patients that one was
-    trained on.
-    """
+    """Return metadata of a fine-tuned checkpoint on its starting point, with the patients of that."""
     about = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
     return about | {
         "seen": {dataset: sorted(patients) for dataset, patients in checkpoint.training_patients(start).items()}

@@ -32,9 +32,7 @@ class Position:
 
 
 class Saver:
-    """Saves the states of a run in the background, one at a time; as a context, it ends when the last
-    one is written.
-    """
+    """Saves the states of a run in the background, one at a time; as a context, ends when the last is written."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.thread, self.writing = out, ThreadPoolExecutor(1), None
@@ -78,9 +76,7 @@ class Saver:
 def snapshot(
     module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list
 ) -> tuple[dict[str, Tensor], dict]:
-    """Copy all tensors to the CPU, and return them with the metadata, from the random states of all processes among
-    others.
-    """
+    """Return all tensors copied to the CPU, and the metadata, the random states of all processes among them."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, entries in optimiser.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
@@ -133,9 +129,7 @@ def changed_options(then: dict, now: dict) -> str:
 
 
 def complete(config: dict) -> dict:
-    """Return a configuration with the options that an earlier version did not have, at their defaults, which change
-    nothing.
-    """
+    """Return a configuration with options that an earlier version lacked, at their defaults, which change nothing."""
     from train import options, pretrain, recipes  # which import this module
 
     kinds = {"data": options.Data, "model": options.Model, "optim": pretrain.Optim, "recipe": recipes.Recipe}
@@ -153,9 +147,7 @@ def fill(values: object, defaults: object) -> object:
 
 
 def lay_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    """Bring an optimiser's tensors for a weight into the weight's own memory layout, without which a fused step would
-    mix them up.
-    """
+    """Bring an optimiser's tensors for a weight into its memory layout, or a fused step would mix them up."""
     return {name: torch.empty_like(weight).copy_(x) if x.shape == weight.shape else x for name, x in entry.items()}
 
 

@@ -34,9 +34,7 @@ def blob(shape_hw: tuple[int, int], rng: Generator) -> np.ndarray:
 
 
 def paint_shape(image_hw: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Paint a textured shape of soft border into an image; return the image, float32 (H, W) in [0, 1], and the shape's
-    mask.
-    """
+    """Paint a textured shape of soft border into an image, float32 (H, W) in [0, 1]; return it and the shape's mask."""
     mask_hw = blob(image_hw.shape, rng)
     texture_hw = ndimage.gaussian_filter(rng.normal(size=image_hw.shape), rng.uniform(0.5, 3))
     filling_hw = rng.uniform(0, 1) + rng.uniform(0, 0.15) * texture_hw / max(float(texture_hw.std()), 1e-6)

@@ -58,9 +58,7 @@ def draw(count: int, batch: int, generator: torch.Generator) -> Tensor:
 
 
 def views(images_bchw: Tensor, options: Teacher, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return unlabelled images in [0, 1] as the teacher and as the trained network see them, both standardised (B, C,
-    H, W).
-    """
+    """Return unlabelled images, in [0, 1], as teacher and trained network see them, standardised (B, C, H, W)."""
     drawn = transforms.draw(len(images_bchw), options.augment, generator)
     plain_bchw = transforms.apply_geometry(images_bchw, drawn)
     changed_bchw = transforms.standardise(transforms.apply_intensity(plain_bchw, drawn))

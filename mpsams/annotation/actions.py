@@ -224,9 +224,7 @@ def _previous(session: AnnotationSession, command: Command) -> str:
 
 
 def _take(session: AnnotationSession, command: Command) -> str:
-    """Take the mask of another reader, or what is made of all of them, on all slices; in a consensus also the class,
-    where there is none.
-    """
+    """Take the mask of another reader, or that made of all, on all slices; in a consensus also a missing class."""
     here, source = command.slice_ref, command.params["source"]
     found = session.reader_masks(here.image)
     own = [one for one in found if one.name == source] or found * (session.is_consensus and source in consensus.MERGES)

@@ -26,9 +26,7 @@ GRID = (SIDE, SIDE)
 
 
 def default_model(registry: ModelRegistry, modality: str) -> str | None:
-    """Return the name of the network that proposes: the last one the project retrained, else the assistant, else the
-    usual one; or None.
-    """
+    """Return the name of the network that proposes: the last retrained one, else the assistant, else the usual one."""
     names = registry.segmenters(modality)
     usual = registry.assistant(modality) or next(
         (name for name in names if parse_name(name)[1] == PREFERRED_METHOD), next(iter(names), None)

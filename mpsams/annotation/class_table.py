@@ -20,9 +20,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that a s
 
 
 def document(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Return a CSV file, UTF-8, of rows of the same columns; what a spreadsheet would take for a formula has ' before
-    it.
-    """
+    """Return rows of the same columns as a CSV file, UTF-8; what a spreadsheet takes for a formula has ' before."""
     file = io.StringIO()
     table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     table.writeheader()

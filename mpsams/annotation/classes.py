@@ -44,9 +44,7 @@ class ImageClass:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Images of one class in a project, "" for those without one: all of them, the accepted ones, and the seconds spent
-    on all.
-    """
+    """The images of one class in a project, "" for those without one: all, the accepted ones, and the seconds spent."""
 
     name: str
     images: int
@@ -151,9 +149,7 @@ def match(names: Iterable[str], name: str) -> str:
 
 
 def count(project: Project) -> list[ClassCount]:
-    """Count the images of each class: those of the definition in its order, then others that images have, then "" for
-    none.
-    """
+    """Count the images of each class: those of the definition in its order, then other classes of images, then none."""
     items = project.items()
     names = dict.fromkeys(
         [*(one.name for one in defined(project)), *sorted({item.image_class for item in items} - {""})]

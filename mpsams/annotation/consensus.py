@@ -42,8 +42,6 @@ def merge(maps: Sequence[np.ndarray], method: str) -> np.ndarray:
 
 
 def common_class(given: Iterable[str], allowed: Sequence[str]) -> str:
-    """Return the class that more than half of the readers gave who gave one, capitals aside; "" if fewer than two did,
-    or without majority.
-    """
+    """Return the class that more than half of the readers gave who gave one, capitals aside; else ""."""
     named = [name.casefold() for name in given if name]
     return next((name for name in allowed if 2 * named.count(name.casefold()) > len(named) > 1), "")

@@ -29,9 +29,7 @@ def is_safe(name: str) -> bool:
 
 
 def make_safe(name: str) -> str:
-    """Return a name without folders, with "_" in place of what is not allowed in the name of a file; "" if nothing is
-    left.
-    """
+    """Return a name without folders, with "_" for what a file's name may not contain; "" if nothing is left."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
     text = re.sub(r"[^\w .()+-]", "_", last)[:_LONGEST]
     text = re.sub(r"[^\w)+-]+$", "", re.sub(r"^[^\w]+", "", text))

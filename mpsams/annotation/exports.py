@@ -124,9 +124,7 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
 
 
 def _unique_name(number: int, item: Annotated, names: set[str]) -> str:
-    """Return the name of the item at a place, counted from 1. names: those in use, without capitals; this one
-    is added.
-    """
+    """Return the unique name of the item at a place, counted from 1. names: in use, lower case; this one is added."""
     name = item.name or f"image-{number:04d}"
     if not export_names.is_safe(name):
         raise ValueError(

@@ -201,9 +201,7 @@ class ImageLoader:
         return self.registry.network(name), partial(structures.of_checkpoint, self.project, name)
 
     def _start(self, item: Item) -> str:
-        """Return the first 8 digits of the sha256 of the mask an image is opened with, zeros without one; for each
-        other reader different ones.
-        """
+        """Return the first 8 digits of the sha256 of the mask an image is opened with, zeros without one, by reader."""
         reader = self.view.name if self.view else ""
         return (
             hashlib.sha256(f"{reader} {item.mask}".encode()).hexdigest()[:8] if reader else (item.mask or "0" * 8)[:8]

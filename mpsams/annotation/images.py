@@ -18,9 +18,7 @@ _PICTURES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
 
 
 def list_files(given: Path | Sequence[Path]) -> list[Path]:
-    """Return one file, the files of a series, or all files in a folder. ValueError where one is missing or none is
-    there.
-    """
+    """Return one file, the files of a series, or all files in a folder. ValueError where one or all are missing."""
     paths = [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]
     files = [
         file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if not file.is_dir()
@@ -62,9 +60,7 @@ def copy_in(files: Sequence[Path], folder: Path) -> tuple[str, str]:
 
 
 def ending_of(file: Path) -> str:
-    """Return the ending for an image's file name, as ".nii.gz", found from its first bytes and not from its present
-    name.
-    """
+    """Return the ending for an image's file name, as ".nii.gz", found from its first bytes and not from its name."""
     with file.open("rb") as stream:
         head = stream.read(1024)
     if kind := raster.kind(head):

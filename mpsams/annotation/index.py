@@ -118,9 +118,7 @@ class Index:
         self._apply_log()
 
     def sync_from_log(self) -> None:
-        """Take in what the log has and the table has not; a table that is damaged, gone or locked meanwhile is made
-        again.
-        """
+        """Take in what the log has and the table has not; a table that is damaged, gone or locked is made again."""
         try:
             self._apply_log()
         except sqlite3.DatabaseError:
@@ -128,9 +126,7 @@ class Index:
 
     @property
     def is_ahead(self) -> bool:
-        """Return True if the log is shorter than what was read of it: somebody removed it, or put another
-        in its place.
-        """
+        """Return True if the log is shorter than what was read of it, because it was removed or replaced."""
         ((end,),) = self._rows("SELECT log_end FROM state")
         return end > (self.lines.stat().st_size if self.lines.exists() else 0)
 
@@ -229,18 +225,14 @@ def _connected(path: Path | None) -> sqlite3.Connection:
 
 
 def _mark(db: sqlite3.Connection, version: int) -> None:
-    """Bring the table to the disk with its version: that of a table which was closed, or its negative while it is in
-    use.
-    """
+    """Bring the table to the disk with its version: of a closed table that version, of one in use its negative."""
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA user_version = {version}")
     db.execute("PRAGMA synchronous = OFF")
 
 
 def _open_table(path: Path, lines: Path) -> sqlite3.Connection | None:
-    """Open the table as it is; None where it is missing, damaged, was not closed, is of another version or ahead of the
-    log.
-    """
+    """Open the table; None where it is missing, damaged, was not closed, has another version or is ahead of the log."""
     if not path.is_file():
         return None
     db = None
@@ -262,9 +254,7 @@ def _open_table(path: Path, lines: Path) -> sqlite3.Connection | None:
 
 
 def _apply(db: sqlite3.Connection, row: dict) -> None:
-    """Apply a line of the log to the table; one that makes no sense, or of an action of a later version, changes
-    nothing.
-    """
+    """Apply a line of the log to the table; a line without sense, or of a later version's action, changes nothing."""
     action, proposal = row.get("action"), row.get("proposal")
     proposal = proposal if isinstance(proposal, dict) else {}
     values = {

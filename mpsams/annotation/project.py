@@ -184,9 +184,7 @@ class Project:
             return self._scans.open(item, self.image(id))
 
     def mask(self, id: str) -> np.ndarray | None:
-        """Return the voxels marked in the last saved mask, bool (X, Y, Z), of all structures; None where
-        there is none.
-        """
+        """Return the voxels marked in the last saved mask, bool (X, Y, Z), of all structures; None without one."""
         return _marked(self.labels(id))
 
     def proposal(self, id: str) -> np.ndarray | None:
@@ -222,9 +220,7 @@ class Project:
         return self._remarks.pop(id, "")
 
     def name(self, id: str) -> str:
-        """Return the name of the user's file, to be shown to that user and to go nowhere else; "" where that was
-        forgotten.
-        """
+        """Return the name of the user's file, to be shown to that user only; "" where it was forgotten."""
         with self._ready() as index:
             return index.name(self.item(id).id)
 
@@ -402,9 +398,7 @@ class Project:
 
     @property
     def has_default_classes(self) -> bool:
-        """Return True if images may have the usual classes of their modality before any are defined; False for projects
-        from before.
-        """
+        """Return True if images may have their modality's usual classes before any are defined; not in old projects."""
         return self.description.get("classes") == BY_MODALITY
 
     @property
@@ -518,9 +512,7 @@ class Project:
         self._index.sync_from_log()
 
     def _acknowledge(self, rows: Sequence[dict], user: str) -> None:
-        """Append to the log as ``_write`` does, but called without the lock: lines of several threads reach the disk
-        together.
-        """
+        """Append to the log as ``_write``, but without the lock: lines of several threads reach the disk together."""
         self.refuse_read_only()
         with self._ready() as index:
             position = self._commits.append(add_time_and_user(rows, user))
@@ -605,9 +597,7 @@ class Project:
                 self._write([{"item": item.id, "action": "discarded"}], "")
 
     def _check_mask(self, item: Item) -> None:
-        """Take a whole mask that is not the one the log names for a later one: saved at the moment of a crash, or by
-        another tool.
-        """
+        """Take a whole mask that differs from that in the log for a later one, saved at a crash or by another tool."""
         path = self._file("masks", item)
         found = masks.sha256(path)
         if found == item.mask:

@@ -71,9 +71,7 @@ def waiting(project: Project, registry: ModelRegistry) -> list[str]:
 
 
 def propose_all(project: Project, registry: ModelRegistry, user: str = "") -> Iterator[tuple[int, int, str]]:
-    """Propose a mask for every image that waits for one; yields how many are done, of how many, and why one was left
-    out ("" else).
-    """
+    """Propose a mask for every image that waits for one; yield how many of how many, and why one was left out or ""."""
     ids = waiting(project, registry)
     for done, id in enumerate(ids, start=1):
         problem = ""

@@ -30,9 +30,7 @@ LONGEST = 40  # characters of a name
 
 @dataclass(frozen=True)
 class ReaderMask:
-    """The saved mask of a reader, a label map (X, Y, Z) with the structures of who sees it, and the class they gave the
-    image, "" for none.
-    """
+    """The saved mask of a reader, a label map (X, Y, Z) in the viewer's structures, and the class they gave or ""."""
 
     name: str
     image_class: str

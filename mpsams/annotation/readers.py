@@ -338,8 +338,6 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _agreement_of(row: Mapping[str, object]) -> tuple[float, bool, str]:
-    """Return a value that is the smaller, the less two readers agree; images without two masks are behind those with
-    them.
-    """
+    """Return a value that falls with the agreement of two readers; images without two masks come behind the others."""
     one, other = str(row["class_1"]).casefold(), str(row["class_2"]).casefold()
     return (float(str(row["dsc"])) if row["unit"] else 2.0), not (one and other and one != other), str(row["name"])

@@ -86,9 +86,7 @@ def prepare(
     device: str = "cpu",
     structure: Structure | None = None,
 ) -> tuple[Run, BinaryIO]:
-    """Make a run folder with all that a run needs; return the run and the lock to hold while it runs. ValueError: as
-    ``start``.
-    """
+    """Make a run folder with all that a run needs; return the run and the lock to hold. ValueError: as ``start``."""
     if os.name != "posix":
         raise ValueError(f"learning from corrections is not there on {os.name!r}; expected Linux or macOS")
     folder, begun = Path(project_folder), checkpoint.load(init)
@@ -155,9 +153,7 @@ def select_holdout(ids: Collection[str], known: Collection[str] = (), learned: C
 
 
 def select_modality(accepted: Path, rows: list[dict], begun: Checkpoint) -> tuple[set[str], str]:
-    """Return the accepted items of one modality, and that modality: the only one there is, else that of the
-    checkpoint.
-    """
+    """Return the accepted items of one modality, and that modality: the only one, else that of the checkpoint."""
     modality = {row.get("item"): row.get("modality") for row in rows if row.get("action") == "added"}
     ids = {path.name[:16] for path in (accepted / "images").glob("[!.]*") if not path.name.endswith(images.UNFINISHED)}
     found = {modality.get(id) for id in ids}

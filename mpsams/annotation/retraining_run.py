@@ -132,9 +132,7 @@ class Run:
 
 
 def is_shown(interval: Sequence[float], p: float | None, images: int) -> bool:
-    """Return True if a gain is shown: on at least MIN_SHOWN images, with an interval above 0 and, where it is known, p
-    below LEVEL.
-    """
+    """Return True if a gain is shown: MIN_SHOWN images, an interval above 0 and, where it is known, p below LEVEL."""
     return images >= MIN_SHOWN and interval[0] > 0 and (p is None or p < LEVEL)
 
 
@@ -162,9 +160,7 @@ def held(runs: Path) -> bool:
 
 
 def clear(run: Path) -> None:
-    """Remove what a run that has ended needs no more; the plan, the log, the verdict and the weights of one that is
-    done stay.
-    """
+    """Remove what an ended run needs no more; plan, log, verdict and the weights of one that is done stay."""
     for name in (*TEMP_FILES, *([] if (run / EVALUATION).exists() else [WEIGHTS])):
         images.remove(run / name)
 

@@ -86,9 +86,7 @@ def box(mask_hw: np.ndarray) -> list[int]:
 
 
 def polygon_cost(corners_n2: np.ndarray, shape_hw: tuple[int, int]) -> int:
-    """Return about how much work ``polygon`` has: 1 for a pixel that is filled, far more for a row that an edge
-    crosses.
-    """
+    """Return about how much work ``polygon`` has: 1 for a filled pixel, far more for a row that an edge crosses."""
     low, high = _rows_of(corners_n2[:, 1], shape_hw[0])
     left, right = _columns_of(corners_n2[:, 0], shape_hw[1])
     return shape_hw[0] * shape_hw[1] + 8 * int(high.max() - low.min()) * (right - left) + 512 * int((high - low).sum())
@@ -125,9 +123,7 @@ def _columns_of(x_n: np.ndarray, width: int) -> tuple[int, int]:
 
 
 def _rows_of(y_n: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return two arrays, for the edge from each corner to the next: the first row whose centre it crosses, and one
-    beyond the last.
-    """
+    """Return for each corner's edge to the next the first row whose centre it crosses, and one beyond the last."""
     after = np.roll(y_n, -1)
     ends = (
         np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (np.minimum(y_n, after), np.maximum(y_n, after))

@@ -188,9 +188,7 @@ def fit_logistic(prepared: PreparedImage, pixels: np.ndarray, lesion_t: np.ndarr
 def fit_kernel_ridge(
     rows_tn: np.ndarray, target_t: np.ndarray, weight_t: np.ndarray, alpha: float, rows_qn: np.ndarray
 ) -> np.ndarray:
-    """Train kernel ridge regression (Gaussian kernel of deviation 1) on T rows; return its prediction at Q rows, float
-    (Q,).
-    """
+    """Train kernel ridge regression (Gaussian kernel of deviation 1) on T rows; return predictions at Q rows, (Q,)."""
     from sklearn.kernel_ridge import KernelRidge
 
     model = KernelRidge(alpha=alpha, kernel="precomputed").fit(
@@ -232,9 +230,7 @@ def sample_stroke_pixels(strokes_p: np.ndarray, max_pixels: int) -> np.ndarray:
 
 
 def to_grid(strokes_hw: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
-    """Resample strokes of an image's own size to a grid: int8; in a cell with both kinds the more frequent counts, and
-    a tie is 0.
-    """
+    """Resample strokes of an image's own size to a grid: int8; the more frequent kind in a cell counts, a tie is 0."""
     own, shape = strokes_hw.shape, shape_hw
     larger = tuple(max(pair) for pair in zip(own, shape, strict=True))
     strokes_hw = strokes_hw[np.ix_(*(np.arange(big) * side // big for big, side in zip(larger, own, strict=True)))]

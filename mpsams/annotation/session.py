@@ -124,9 +124,7 @@ class AnnotationSession:
             return None if self._sent == self._signature() else self.reply(self.slice_ref.key, show=True)
 
     def open(self, id: str, user: str = "") -> str:
-        """Open an image of the project, for "" the next of the queue; return the reply with its slice, or with an
-        error.
-        """
+        """Open an image of the project, for "" the next of the queue; return the reply with its slice or an error."""
         with self._lock:
             self.user = user
             try:
@@ -144,9 +142,7 @@ class AnnotationSession:
             self.loader.prefetch(following, user)
 
     def reopen_on_screen(self, user: str = "") -> str | None:
-        """Open the image on screen again as the project has it now, or the next one if it was removed; None if there is
-        no other.
-        """
+        """Open the image on screen again as the project has it now, or the next if it was removed; None without one."""
         with self._lock:
             id = self.case.item if self.case else ""
             if self._item(id) is None:
@@ -266,9 +262,7 @@ class AnnotationSession:
         image.accept(project, self.user)
 
     def save_first(self, command: Command) -> str:
-        """Save the mask that came with a command before the rest of it is done; return as ``save``, "" if there is
-        none.
-        """
+        """Save the mask that came with a command before the rest of it is done; return as ``save``, "" without one."""
         image = command.slice_ref.image
         return self.save(image) if command.mask_hw is not None or image.is_dirty else ""
 
@@ -300,9 +294,7 @@ class AnnotationSession:
         return item is not None and item.status not in OPEN
 
     def pop_previous(self) -> str | None:
-        """Return the id of the image that was on screen before this one, else the one added before it; None if there is
-        none.
-        """
+        """Return the id of the image on screen before this one, else of the one added before it; None without one."""
         here, ids = self.case_on_screen.item, [item.id for item in self.project.items()] if self.project else []
         while self._visited:
             id = self._visited.pop()
@@ -395,9 +387,7 @@ class AnnotationSession:
 
     @cached_property
     def _has_prompts(self) -> bool:
-        """True if there is a network for boxes and clicks; looked for once, as each look reads the
-        folder of networks.
-        """
+        """True if there is a network for boxes and clicks; looked for once, as this reads the folder of networks."""
         return self.registry.prompt_network() is not None
 
     def _item(self, id: str) -> Item | None:

@@ -14,9 +14,7 @@ __all__ = ["FORMATS", "LABELS", "NAMES", "WHICH", "add", "group_files", "history
 
 
 def take(project: Project, path: Path, user: str) -> tuple[int, list[str]]:
-    """Save the masks and classes of an upload as ``transfer.take``; return the number of images, and sentences on what
-    did not fit.
-    """
+    """Save the masks and classes of an upload as ``transfer.take``; return the number of images, and notes."""
     found = transfer.take(project, path, user)
     return len({*found.saved, *found.classified}), found.notes
 

@@ -55,9 +55,7 @@ class StructureMatcher:
         return self._was_defined or bool(self.described)
 
     def drop_plans(self) -> None:
-        """Forget the new structures that ``define`` has not added, and read those of the project again, which others
-        may have changed.
-        """
+        """Forget the new structures that ``define`` has not added; read those of the project again."""
         self._new: list[Structure] = []
         self._known = list(structures.defined(self.project))
         self._first = next((one for one in self._known if one.label == self._first.label), self._first)

@@ -24,9 +24,7 @@ _BACKGROUND = "background"
 
 
 def dataset(structures: Sequence[Structure], images: int, ending: str) -> bytes:
-    """Return the bytes of dataset.json. images: number of exported images. ending: that of their files' names, as
-    ".png".
-    """
+    """Return dataset.json. images: number of exported images. ending: of their files' names, as ".png"."""
     names = {_BACKGROUND: 0} | {one.name: one.label for one in structures}
     content = {"channel_names": {"0": "image"}, "labels": names, "numTraining": images, "file_ending": ending}
     return (json.dumps(content | {"structures": [asdict(one) for one in structures]}, indent=1) + "\n").encode()

@@ -137,9 +137,7 @@ def labels(project: Project) -> tuple[int, ...]:
 
 
 def removed(project: Project) -> list[Structure]:
-    """Return the structures that were removed from a project and whose label no other one has; each with its key if
-    that is still free.
-    """
+    """Return the structures that were removed from a project and whose label is free; with their keys if those are."""
     last = {one.label: one for made in _definitions(project) for one in made}
     return _not_defined(project, last.values())
 
@@ -153,9 +151,7 @@ def reserved(project: Project) -> list[Structure]:
 
 
 def _not_defined(project: Project, given: Iterable[Structure]) -> list[Structure]:
-    """Return those of some structures whose label none of a project has, the first of each label; without a key that is
-    not free.
-    """
+    """Return the first structure of each label that none of a project has; without a key that is not free."""
     found: list[Structure] = []
     now, free = defined(project), free_structure_keys(project)
     for one in given:
@@ -416,8 +412,6 @@ def pair_labels(project: Project, other: Project) -> dict[int, int]:
 
 
 def translate(label_map: np.ndarray, pairs: Mapping[int, int]) -> np.ndarray:
-    """Return a label map of a project with the labels of another one, see ``pair_labels``; what is not there is left
-    out.
-    """
+    """Return a label map with the labels of another project, see ``pair_labels``; what is not there is left out."""
     is_same = all(label == pairs.get(label) for label in label_maps.present(label_map))
     return label_map if is_same else label_maps.renumber(label_map, pairs)

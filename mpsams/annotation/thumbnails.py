@@ -30,9 +30,7 @@ class Thumbnails:
         self._lock = Lock()
 
     def get(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return JPEGs as data URIs by id, at most ``MOST_AT_ONCE``; images that cannot be read, or are not in the
-        project, are left out.
-        """
+        """Return JPEGs as data URIs by id, at most ``MOST_AT_ONCE``; unreadable and unknown images are left out."""
         found = {}
         for id in ids[:MOST_AT_ONCE]:
             with self._lock:

@@ -60,9 +60,7 @@ class Exported:
 
 
 def group_files(paths: Sequence[Path]) -> list[list[Path]]:
-    """An upload as images: each picture, volume or zip by itself, DICOM files by the series or volume they make
-    together.
-    """
+    """An upload as images: each picture, volume or zip by itself, DICOM files by the series or volume they make."""
     files = dict.fromkeys(path for path in paths if images.ending_of(path) == ".dcm")
     series = {group[0]: group for group in dicom.group_series(list(files))}
     return [series.get(path, [path]) for path in paths if path in series or path not in files]

@@ -14,9 +14,7 @@ from mpsams.imaging import UnreadableImage, archive, name_matching, nifti, raste
 
 @dataclass(frozen=True)
 class File:
-    """A file of an upload: its names from the upload's top down, where it lies, and the name of the folder that was
-    uploaded.
-    """
+    """A file of an upload: its names from the upload's top down, its path, and the name of the uploaded folder."""
 
     parts: tuple[str, ...]
     path: Path

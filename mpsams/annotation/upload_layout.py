@@ -48,9 +48,7 @@ def role(parts: tuple[str, ...]) -> str:
 
 
 def shows_instances(parts: tuple[str, ...]) -> bool:
-    """Return True if a file lies in a folder of masks that number objects, as SegmentationObject, beside one that names
-    classes.
-    """
+    """Return True if a file lies in a folder of numbered objects, as SegmentationObject, beside one of classes."""
     return any(_words(folder) & _INSTANCES and _words(folder) & _MASKS for folder in parts[:-1])
 
 
@@ -76,9 +74,7 @@ def is_photograph(values_hw: np.ndarray) -> bool:
 
 
 def is_same(values: np.ndarray, image: np.ndarray) -> bool:
-    """Return True if a picture is the image itself, maybe saved once more: the same values, or many of them that go
-    with the image's.
-    """
+    """Return True if a picture is the image itself, maybe saved again: with its values, or many that match them."""
     if values.shape != image.shape:
         return False
     if np.array_equal(values, image):

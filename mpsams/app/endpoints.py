@@ -81,9 +81,7 @@ def mask(case: Case, at: MaskedPatches) -> dict:
 
 
 def notes(case: Case) -> list[str]:
-    """Return sentences on what to know of the scan, of its truth, and of other images in the upload, which endpoints
-    cannot choose.
-    """
+    """Return sentences on the scan, on its truth, and on other images in the upload, which endpoints cannot choose."""
     choices = case.scan.choices
     several = (
         [f"There are {len(choices)} images in this upload; this is of: {choices[case.scan.choice]}."]

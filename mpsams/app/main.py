@@ -66,9 +66,7 @@ def add_login(path: Path, name: str) -> None:
 
 
 def shipped(name: str) -> Path:
-    """Return the folder of this name that comes with the app: in the package where it was installed, else beside
-    app.py.
-    """
+    """Return the folder of this name that comes with the app: in the installed package, else beside app.py."""
     package = Path(str(resources.files("mpsams")))
     return package / name if (package / name).is_dir() else package.parent / name
 

@@ -34,9 +34,7 @@ class Settings:
 
 
 def default_uploads(port: int) -> Path:
-    """Return the folder wanted for uploads: of the environment variable GRADIO_TEMP_DIR, else in the system's
-    temporary folder.
-    """
+    """Return the folder for uploads: that of the environment variable GRADIO_TEMP_DIR, else a temporary one."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / f"mpsams-{user}-{port}")
 

@@ -30,9 +30,7 @@ LONGEST = 100 * MOST  # characters of either
 
 @dataclass(frozen=True)
 class Marks:
-    """The box and the points of one object, as a request states them: [left, top, right, bottom] or None, and [x, y,
-    label].
-    """
+    """The box and the points of one object in a request: [left, top, right, bottom] or None, and [x, y, label]."""
 
     box: tuple[float, float, float, float] | None
     points: tuple[tuple[float, float, int], ...]
@@ -73,9 +71,7 @@ def parse_points(text: str) -> list[tuple[float, float, int]]:
 
 
 def parse_rows(text: str, name: str, *lengths: int) -> list[Sequence[float]]:
-    """Parse rows of finite numbers of one of these lengths from JSON; one row alone may stand without the
-    outer list.
-    """
+    """Parse rows of finite numbers of one of these lengths from JSON; one row may stand without the outer list."""
     try:
         rows = json.loads(text) if text.strip() else []
     except (ValueError, RecursionError):

@@ -99,8 +99,6 @@ def measure(case: Case, mask_xyz: np.ndarray, of_volume: bool) -> dict:
 
 
 def write_mask(case: Case, mask_xyz: np.ndarray, form: str, near: gr.components.Component) -> str:
-    """Write a mask as a file into gradio's cache, which is emptied by age; the folder's name is a hash of the
-    content.
-    """
+    """Write a mask as a file into gradio's cache, emptied by age, in a folder named by a hash of the content."""
     data, ending = export.write(case.scan, mask_xyz, form, "MPS-AMS U-Net")
     return save_to_cache(data, f"lesion-mask{ending}", near)

@@ -115,9 +115,7 @@ class Session:
 
     @property
     def annotation_registry(self) -> ModelRegistry:
-        """The networks that help the reader of this page: those trained on the first reader's masks
-        help nobody else.
-        """
+        """The networks that help the reader of this page: those trained on the first reader's masks help no other."""
         return self._shipped_registry if self.view is not None and self.view.name else self.registry
 
     def _choose_first(self) -> Case:
@@ -189,9 +187,7 @@ class Session:
         return self._tab
 
     def link_epoch(self, slider: gr.Slider) -> None:
-        """Let the slider of the tab that is being built share its epoch with those of other tabs: an image has one
-        epoch. In the browser.
-        """
+        """Link the slider of the tab being built to the epochs of other tabs in the browser; an image has one epoch."""
         on_event(slider.change, None, [slider], self.epoch, js="epoch => epoch")
         on_event(self._current_tab.select, None, [self.epoch], slider, js="epoch => epoch")
 
@@ -209,9 +205,7 @@ class Session:
     def keep_in_address(
         self, components: Mapping[str, gr.components.Component], read: Callable[[Mapping[str, str], Case], dict]
     ) -> None:
-        """Keep settings of the tab that is laid out in the address; a user's change of a component is
-        written at once.
-        """
+        """Keep settings of the tab being built in the address; a user's change of a component is written at once."""
         tab = self._current_tab.id
         self.settings[tab] = TabSettings(components, read)
         for key, component in components.items():
@@ -231,9 +225,7 @@ class Session:
         return [*self.cases, *self.volumes]
 
     def sample(self, index: int) -> Case:
-        """Return a sample by its number: the images first, then the volumes, which are drawn when they are first asked
-        for.
-        """
+        """Return a sample by its number: the images first, then the volumes, which are drawn when first asked for."""
         return self.cases[index] if index < len(self.cases) else self.volume(index - len(self.cases))
 
     def is_sample(self, case: Case) -> bool:

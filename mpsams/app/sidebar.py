@@ -191,9 +191,7 @@ class Sidebar:
         return ImageLoader(session.registry, session.project, session.reserve).case_of(session.project.item(link.image))
 
     def link_to(self, case: Case) -> SliceLink:
-        """Return the link to what is on screen; an empty one of an upload, which no link restores. Defaults are left
-        out.
-        """
+        """Return the link to what is on screen; an empty one of an upload, which no link restores; without defaults."""
         if not case.item and not self.session.is_sample(case):
             return SliceLink()
         name = {"image": case.item} if case.item else {"sample": slug(case.title)}
@@ -242,9 +240,7 @@ class Sidebar:
         }
 
     def _error_updates(self, error: Exception, case: Case | None) -> dict:
-        """Return updates after a file that cannot be opened: its message, and what is still shown; None is not known
-        any more.
-        """
+        """Return updates after a file that cannot be opened: its message, and what is still shown, None if unknown."""
         still = f" <br>Still showing: {case.title}." if case else ""
         return {self.notice: html.toast(f"<strong>This file cannot be used.</strong> {error}{still}")}
 

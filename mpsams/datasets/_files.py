@@ -58,9 +58,7 @@ def halves(path: Path) -> list[Path]:
 
 
 def skipped_note(paths: Sequence[Path], folder: Path, wanted: str = "images") -> list[str]:
-    """Return a sentence that names files of another kind than wanted; none without any. Hidden ones are only
-    counted.
-    """
+    """Return a sentence naming files of another kind than wanted; none without any. Hidden ones are only counted."""
     if not paths:
         return []
     names = [path.name for path in paths if not is_hidden(path)]
@@ -71,9 +69,7 @@ def skipped_note(paths: Sequence[Path], folder: Path, wanted: str = "images") ->
 
 
 def volumes(folder: Path) -> dict[str, Path]:
-    """Return the NIfTI files of a folder by name, found by their endings, in capitals or not. ValueError when two share
-    a name.
-    """
+    """Return the NIfTI files of a folder by name, found by their endings in any case. ValueError for equal names."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_file() and not is_hidden(path) and NIFTI.search(path.name):

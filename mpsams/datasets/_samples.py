@@ -99,9 +99,7 @@ class Dataset:
         return replace(self, cases=tuple(cases), groups=tuple(group[case] for case in cases))
 
     def of(self, groups: Sequence[str]) -> Dataset:
-        """Return the data set with only the cases of these patients, in this order. ValueError names a patient who is
-        absent.
-        """
+        """Return the data set with only the cases of these patients, in this order. ValueError for an absent one."""
         members = members_of(self.groups)
         return self.select([self.cases[i] for group in groups for i in pick(members, group, self.name)])
 

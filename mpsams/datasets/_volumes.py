@@ -48,9 +48,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Opened:
-    """A patient's volumes: one Scan per channel, the truth (S, H, W), the spans of the channels, the box, notes on the
-    truth.
-    """
+    """A patient's volumes: a Scan per channel, the truth (S, H, W), the channels' spans, the box, notes on truth."""
 
     scans: tuple[Scan, ...]
     lesion_shw: np.ndarray
@@ -283,9 +281,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[int, int, Box]:
-    """Return the slices from ``low`` up to ``high`` and the box in them whose voxels' centres lie between the patient's
-    corners.
-    """
+    """Return the slices from ``low`` up to ``high`` and the box whose voxels' centres lie between the corners."""
     if affine is None:
         raise ValueError(
             f"{patient.images[0]} states no usable geometry; expected one, for the bounding box of {patient.name} is in"

@@ -86,9 +86,7 @@ def alone(folder: Path, pairs: dict[str, tuple[Path, Path]]) -> list[str]:
 
 
 def boxes(root: Path) -> dict[str, tuple]:
-    """Return two corners of each case in millimetres, RAS, from the challenge's tables of bounding boxes; empty without
-    one.
-    """
+    """Return two corners of each case in mm, RAS, from the challenge's tables of bounding boxes; empty without one."""
     tables = sorted({path for pattern in ("*bbox*.csv", "*bounding_box*.csv") for path in root.rglob(pattern)})
     return {name: box for table in tables for name, box in boxes_of(table).items()}
 

@@ -64,15 +64,11 @@ class Scan:
         return geometry.planes(self.voxels_xyz.shape, self.affine)
 
     def shown(self, plane: str = "axial") -> np.ndarray:
-        """Return the voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see
-        ``geometry.radiological_view``).
-        """
+        """Return the voxels as slices a radiologist expects: a view (S, H, W), see ``geometry.radiological_view``."""
         return geometry.radiological_view(self.voxels_xyz, self.affine, plane)
 
     def slice(self, index: int, plane: str = "axial") -> np.ndarray:
-        """Return one slice as values: float32 (H, W), ``background`` where there is none. ValueError for an index
-        outside.
-        """
+        """Return one slice as float32 (H, W), ``background`` where there is none. ValueError for an index outside."""
         slices = self.shown(plane)
         if not 0 <= index < len(slices):
             raise ValueError(f"slice {index} does not exist; the {plane} slices are 0 to {len(slices) - 1}")
@@ -98,9 +94,7 @@ class Scan:
 
     @cached_property
     def content_sha256(self) -> str:
-        """A hash of the values and their place, in hexadecimal: the same for the same image in
-        another lossless format.
-        """
+        """A hash of the values and their place, hexadecimal: the same for the same image in another lossless format."""
         found = hashlib.sha256(repr(self.voxels_xyz.shape).encode())
         top = 65535 if self.affine is None else 1  # pictures have values in [0, 1], scans whole numbers
         for z in range(self.voxels_xyz.shape[2]):
@@ -110,9 +104,7 @@ class Scan:
 
     @cached_property
     def background(self) -> float:
-        """The value shown where there is none: air (-1000 HU) in CT, else the lowest of the scan, 0 if
-        there are none.
-        """
+        """The value shown where there is none: air (-1000 HU) in CT, else the lowest of the scan, 0 without any."""
         if self.modality == "ct":
             return AIR
         lowest = np.inf
@@ -125,9 +117,7 @@ class Scan:
         return np.isnan(self.scaled(voxels))
 
     def empty_mask(self) -> np.ndarray:
-        """Return a mask without lesion, bool (X, Y, Z), in the memory order of the voxels, so that both are read in the
-        same order.
-        """
+        """Return a mask without lesion, bool (X, Y, Z), in the memory order of the voxels, to read both together."""
         return np.zeros_like(self.voxels_xyz, bool, order="K", subok=False)
 
     def scaled(self, voxels: np.ndarray) -> np.ndarray:

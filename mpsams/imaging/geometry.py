@@ -113,9 +113,7 @@ def is_sheared(affine: np.ndarray) -> bool:
 
 
 def differing_axes(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
-    """Return the world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite
-    directions.
-    """
+    """Return the world axes (0 R, 1 A, 2 S) that two affines find along different axes or in opposite directions."""
     places = [
         {world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix), strict=True))}
         for matrix in (affine, other)

@@ -49,9 +49,7 @@ def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
 
 
 def _stated_affine(scan: Scan) -> np.ndarray | None:
-    """Return the affine of a scan that states its position, or None; of a NIfTI file of unknown orientation it is made
-    up.
-    """
+    """Return the affine of a scan that states its position, else None; NIfTI of unknown orientation states none."""
     if scan.affine is None or scan.source is None:
         return scan.affine
     from nibabel import Nifti1Header

@@ -47,9 +47,7 @@ class Levels:
 
 
 def planes(channel: Scan) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each Z with its values, float32 (X, Y): 0 where there is none, and where rounding left less than TINY of
-    it.
-    """
+    """Yield each Z with its values, float32 (X, Y): 0 where there is none, or rounding left less than TINY."""
     for z in range(channel.voxels_xyz.shape[2]):
         yield z, _are_known(channel.scaled(channel.voxels_xyz[:, :, z]))
 

@@ -107,9 +107,7 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> LesionMask:
 
 
 def is_inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
-    """Return a note where lesion fills more than half of a mask and three quarters of its slices' borders, but not all;
-    else nothing.
-    """
+    """Return a note where lesion fills over half of a mask and three quarters of its slices' borders, but not all."""
     return (_INVERTED,) * (_fills(mask_xyz) and not mask_xyz.all())
 
 
@@ -228,9 +226,7 @@ def _one_hot(channels: Sequence[Scan]) -> LesionMask:
 
 
 def _fills(mask_xyz: np.ndarray) -> bool:
-    """Return True if a mask is set in more than half of the voxels and on more than three quarters of the edges of the
-    slices Z.
-    """
+    """Return True if a mask is set in over half of the voxels and on over three quarters of the slices' edges."""
     if 2 * np.count_nonzero(mask_xyz) <= mask_xyz.size:
         return False
     edges = [mask_xyz[[0, -1], :, :], mask_xyz[:, [0, -1], :]]

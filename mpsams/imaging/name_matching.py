@@ -48,9 +48,7 @@ class Names:
                     table.setdefault(form, set()).add(key)
 
     def of_image(self, name: str) -> tuple[set[str], int]:
-        """Return the images that a file name means, with how exactly it does, 0 the best; several where it cannot be
-        told which.
-        """
+        """Return the images that a file name means, and how exactly it does, 0 the best; several where unclear."""
         name = clean(name)
         looked = [(table, form) for table, form in zip(self._whole, (name, name.casefold()), strict=True)]
         looked += [(table, form) for table, form in zip(self._stems, _forms(name), strict=True)]

@@ -35,9 +35,7 @@ _NO_VALUE = "{} of the voxels hold no number; they are shown as background."
 
 
 class NiftiGrid(NamedTuple):
-    """The contents of a header: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its
-    notes on geometry.
-    """
+    """The contents of a header: voxels (X, Y, Z), volumes, the affine of a Scan, and notes on geometry."""
 
     shape: tuple[int, int, int]
     volumes: int
@@ -57,9 +55,7 @@ def grid(path: Path) -> NiftiGrid:
 
 
 def is_half(path: Path) -> bool:
-    """Return True if a file that begins as NIfTI is the header (.hdr) of a pair, the voxels lying in another file
-    (.img).
-    """
+    """Return True if a NIfTI file is the header (.hdr) of a pair, the voxels lying in another file (.img)."""
     try:
         with open(path, "rb") as file:
             return magic(parse(_stream(file).read(540)))[:2] != b"n+"
@@ -165,9 +161,7 @@ def _copy_voxels(path: Path, store: BinaryIO) -> tuple:
 
 
 def _copy_pair(path: Path, image: Path, store: BinaryIO) -> tuple:
-    """Copy the voxels of a pair of a header file and a voxel file, as ``_copy_voxels``; return the header and the
-    layout.
-    """
+    """Copy the voxels of a pair of header and voxel file, as ``_copy_voxels``; return the header and the layout."""
     try:
         with open(path, "rb") as file:
             header = parse(_stream(file).read(540))
@@ -216,9 +210,7 @@ def _luminance(voxels_cxyz: np.ndarray) -> np.ndarray:
 
 
 def _mask_header(scan: Scan):
-    """Return the header of the file that ``write_mask`` writes; only numeric fields are copied from a source, one by
-    one.
-    """
+    """Return the header of the file that ``write_mask`` writes; only numeric fields are copied from a source."""
     from nibabel import Nifti1Header
 
     if isinstance(scan.source, Nifti1Header):  # or its child, NIfTI-2

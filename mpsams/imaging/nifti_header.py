@@ -78,9 +78,7 @@ class Layout(NamedTuple):
 
 
 def parse(head: bytes):
-    """Parse a file's first 540 bytes as nibabel's header, text and all, and nothing mended; EOFError where there are
-    too few.
-    """
+    """Parse a file's first 540 bytes as nibabel's header, with nothing mended; EOFError for fewer bytes."""
     from nibabel import Nifti1Header, Nifti2Header
     from nibabel.spatialimages import HeaderDataError
 
@@ -102,16 +100,12 @@ def parse(head: bytes):
 
 
 def magic(header) -> bytes:
-    """Return b"n+1" or b"n+2" of a file that holds its voxels, b"ni1" or b"ni2" of one half of a pair, b"" of
-    Analyze.
-    """
+    """Return b"n+1" or b"n+2" of a file that holds its voxels, b"ni1" or b"ni2" of half a pair, b"" of Analyze."""
     return header["magic"].item()[:3]
 
 
 def repair_affine(header):
-    """Return a copy as nibabel mends it on loading: voxel sizes positive, unknown codes 0. HeaderDataError if beyond
-    that.
-    """
+    """Return a copy mended as nibabel does: voxel sizes positive, unknown codes 0. HeaderDataError if beyond that."""
     copied = header.copy()
     if magic(header) == b"":
         copied["magic"] = b"ni1"

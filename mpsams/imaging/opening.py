@@ -62,9 +62,7 @@ def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
 
 
 def _halves(files: list[Path], unknown: list[Path]) -> dict[Path, Path]:
-    """Return the files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else
-    the only one.
-    """
+    """Return the files with voxels (.img) by their headers (.hdr): those of the same name, else the only one."""
     headers = [file for file in files if kind(file) == "nifti" and nifti.is_half(file)]
     found = {header: file for header in headers for file in unknown if file.stem == header.stem}
     return found or (dict(zip(headers, unknown, strict=True)) if len(headers) == len(unknown) == 1 else {})
@@ -109,9 +107,7 @@ def kind(file: Path) -> str:
 
 
 def _begins_with_element(head: bytes) -> bool:
-    """Return True if this is DICOM without its preamble: little-endian group 2 or 8, then a type or a small even
-    length.
-    """
+    """Return True if this is DICOM without preamble: little-endian group 2 or 8, then a type or small even length."""
     if len(head) < 8:
         return False
     group, element, length = struct.unpack("<HHI", head[:8])

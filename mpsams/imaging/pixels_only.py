@@ -53,9 +53,7 @@ def png(data: bytes) -> Picture:
 
 
 def jpeg(data: bytes) -> Picture:
-    """Copy a JPEG without other parts: segments of marker, length and content up to the first scan; scans are kept as
-    they are.
-    """
+    """Copy a JPEG without other parts: segments of marker, length and content up to the scans, which are kept."""
     file, at, exif = io.BytesIO(), 2, b""
     file.write(data[:2])
     for _ in range(_MAX_PARTS):
@@ -100,9 +98,7 @@ def tiff(data: bytes) -> Picture:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """Return the orientation in an EXIF, which is a TIFF without a picture; 1, upright, where it is missing
-    or broken.
-    """
+    """Return the orientation in an EXIF, which is a TIFF without a picture; 1, upright, if missing or broken."""
     try:
         return _directory(exif)[0].get(ORIENTATION, [3, 1, 1])[2]
     except (struct.error, OverflowError):
@@ -110,9 +106,7 @@ def _exif_orientation(exif: bytes) -> int:
 
 
 def _directory(tiff: bytes) -> tuple:
-    """Return {tag: [type, count, value or offset as 16-bit words]}, the position of the next directory, and the file's
-    layout.
-    """
+    """Return {tag: [type, count, value or offset as words]}, the position of the next directory, and the layout."""
     order = "<" if tiff[:2] == b"II" else ">"
     big = struct.unpack_from(f"{order}H", tiff, 2) == (43,)
     header, *layout = (8, "Q", "HHQHHHH", "Q") if big else (4, "H", "HHIHH", "I")

@@ -192,9 +192,7 @@ def _channels(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.nd
 
 
 def _samples(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Samples (H, W) of a grey image as in ``_channels``, (H, W, 3) of one in colours; a palette's indices; alpha; or
-    None.
-    """
+    """Samples (H, W) of a grey image as in ``_channels``, else (H, W, 3); a palette's indices; alpha; or None."""
     palette = image.mode in ("P", "PA")
     if not palette and image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF":
         grey_hw, alpha_hw = _channels(image, sample_format)

@@ -97,9 +97,7 @@ class Case:
 
     @property
     def content(self) -> str:
-        """A name for the pixels, the same whenever the same image is opened: its id, or the digest of its files. "" of
-        a sample.
-        """
+        """A name for the pixels, the same whenever opened: its id, or a digest of its files; "" of a sample."""
         return self.item or (f"{self.upload.digest}.{self.upload.choice}" if self.upload else "")
 
     def is_same_image(self, other: Case) -> bool:
@@ -237,9 +235,7 @@ def build_case(
 
 
 def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
-    """Return the case at another slice of the scan; an index beyond the last becomes the last, a new plane opens in its
-    middle.
-    """
+    """Return the case at another slice of the scan, at most the last; a new plane opens in its middle."""
     if plane not in case.scan.planes:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1

@@ -215,9 +215,7 @@ class SliceComparison:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, float]]:
-        """DSC, PPV and Sen by network, NaN where they are undefined: PPV of an empty mask, Sen of an empty truth; empty
-        without a truth.
-        """
+        """DSC, PPV and Sen by network; NaN for PPV of an empty mask and Sen of an empty truth; {} without a truth."""
         truth_hw = self.case.truth_hw
         return (
             {}

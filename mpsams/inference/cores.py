@@ -34,7 +34,5 @@ def all_cores() -> Iterator[None]:
 
 @cache
 def _openmp() -> ThreadpoolController:
-    """Return the OpenMP libraries of this process; looking for them takes some milliseconds, as long as a
-    small slice.
-    """
+    """Return the OpenMP libraries of this process; finding them takes milliseconds, as long as a small slice."""
     return ThreadpoolController().select(user_api="openmp")

@@ -80,9 +80,7 @@ def make_row(compared: SliceComparison) -> FigureRow:
 
 
 def draw(rows: Sequence[FigureRow], crop: str, form: str) -> bytes:
-    """Draw the rows as a file. crop: one of ``CROPS``; form: one of ``FORMS``. ValueError for others, or
-    without a row.
-    """
+    """Draw the rows as a file. crop: one of ``CROPS``; form: one of ``FORMS``. ValueError for others and no row."""
     if crop not in CROPS or form not in FORMS:
         raise ValueError(f"crop {crop!r} and form {form!r}; allowed are {', '.join(CROPS)} and {', '.join(FORMS)}")
     if not rows:
@@ -107,9 +105,7 @@ def columns(rows: Sequence[FigureRow]) -> list[str]:
 
 
 def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
-    """Return the sentences below a figure: the thresholds, the mean DSC of each column over the images that have a
-    truth, and the crop.
-    """
+    """Return the sentences below a figure: thresholds, mean DSC of each column where there is a truth, the crop."""
     names = [{title: name for name, title in titles_of(row.masks).items()} for row in rows]
     pairs = {
         title: [(row, own[title]) for row, own in zip(rows, names, strict=True) if title in own]

@@ -54,9 +54,7 @@ class Network:
 
     @cached_property
     def readout(self) -> Readout:
-        """The way its logits become a probability and a mask; a checkpoint that does not state it takes logits as they
-        are.
-        """
+        """The way its logits become a probability and a mask; unstated, logits are taken as they are."""
         return calibration.readout(self.metadata)
 
     @property

@@ -195,9 +195,7 @@ def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
 
 
 def pixels_in_span(start: float, length: float, side: int, size: int) -> Tensor:
-    """Return True for the pixels along a side of the crop whose middles lie in a span, in pixels of the image: bool
-    (S,).
-    """
+    """Return the pixels along a side of the crop whose middles lie in a span in the image's pixels: bool (S,)."""
     middle_s = (torch.arange(size) + 0.5) * side / size
     return (middle_s >= start) & (middle_s < start + length)
 

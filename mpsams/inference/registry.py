@@ -51,9 +51,7 @@ class ModelRegistry:
         return [name for name, about in found.items() if isinstance(about, dict) and has_whole_network(about)]
 
     def unusable_files(self) -> dict[str, str]:
-        """Return the checkpoint files that cannot be used, with the reason, which names no folder; states of trainings
-        are left out.
-        """
+        """Return the unusable checkpoint files with the reason, which names no folder; training states are left out."""
         found = {name: self._read(path) for name, path in self._catalogue().items()}
         return {name: about for name, about in found.items() if isinstance(about, str) and about}
 
@@ -80,9 +78,7 @@ class ModelRegistry:
         return found[name]
 
     def metadata(self, name: str) -> dict:
-        """Return the metadata that training wrote into a checkpoint, without opening its network; empty when the file
-        is not usable.
-        """
+        """Return the metadata of a checkpoint without opening its network; empty when the file is not usable."""
         path = self._catalogue().get(name)
         about = "" if path is None else self._read(path)
         return about if isinstance(about, dict) else {}
@@ -159,9 +155,7 @@ class ModelRegistry:
         return () if self.results is None else tuple(sorted(self.results.glob("*.jsonl"), key=lambda path: path.stem))
 
     def _catalogue(self) -> dict[str, Path]:
-        """Return the checkpoints of all folders by name; a name that is taken gets the folder's number before it:
-        "2-busi-…".
-        """
+        """Return the checkpoints of all folders by name; taken names get the folder's number first: "2-busi-…"."""
         found: dict[str, Path] = {}
         for number, folder in enumerate((self.folder, *self.more), 1):
             for name, path in self._list(folder).items():
@@ -169,9 +163,7 @@ class ModelRegistry:
         return found
 
     def _list(self, folder: Path) -> dict[str, Path]:
-        """List the checkpoints of one folder, anew when a file came or went, and as long as that may have been within
-        the last second.
-        """
+        """List the checkpoints of a folder, anew when it has changed or may have done so within the last second."""
         changed = _stamp(folder)[0]
         known, found = self._listed.get(folder, (0, {}))
         if not changed or changed != known:
@@ -181,9 +173,7 @@ class ModelRegistry:
         return found
 
     def _read(self, path: Path) -> dict | str:
-        """Read a checkpoint's metadata, or why it cannot be used ("" for the state of a training), once for each
-        version of the file.
-        """
+        """Read a checkpoint's metadata, or why it is unusable ("" for a training's state), once for each version."""
         key = (path, *_stamp(path))
         if key not in self._metadata:
             try:
@@ -204,9 +194,7 @@ def _summarise(measured: dict) -> dict:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return the modification time (ns) and size (bytes) of a file; (0, 0) if it cannot be read, such as a
-    broken link.
-    """
+    """Return the modification time (ns) and size (bytes) of a file; (0, 0) for a broken link or the like."""
     try:
         about = path.stat()
     except OSError:

@@ -73,9 +73,7 @@ def to_image(probability_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | N
 
 
 def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """Return the probability of lesion per pixel at the image's own size: float32 (H, W); arguments as for
-    ``grid_probability``.
-    """
+    """Return the probability of lesion per pixel at the image's size: float32 (H, W); see ``grid_probability``."""
     return to_image(grid_probability(network, unit, box), unit.shape[-2:], box)
 
 

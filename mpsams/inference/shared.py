@@ -74,9 +74,7 @@ class Store:
             return key in self._results
 
     def usage(self) -> dict[str, int]:
-        """Return bytes used and allowed, results, and how many calls were answered from the store, waited for another,
-        and computed.
-        """
+        """Return bytes used and allowed, results, and how many calls were answered, waited for others, and computed."""
         with self._lock:
             counts = {"hits": self._hits, "waits": self._waits, "misses": self._misses}
             return {"used": self._used, "limit": self.limit, "results": len(self._results)} | counts

@@ -39,9 +39,7 @@ def overlap(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def defined(scores: dict[str, float], mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Return the scores to be shown: with NaN for the PPV of an empty mask and for the Sen of an empty truth, which are
-    0 / 0.
-    """
+    """Return the scores to be shown: NaN for the PPV of an empty mask and the Sen of an empty truth, 0 / 0."""
     undefined = {"ppv": not mask.any(), "sen": not truth.any()}
     return {name: float("nan") if undefined.get(name) else value for name, value in scores.items()}
 

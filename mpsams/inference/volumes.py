@@ -23,9 +23,7 @@ from mpsams.transforms import Box
 
 @dataclass(frozen=True)
 class VolumePrediction:
-    """Probabilities of a network for every axial slice, float32 (N, S, S) in [0, 1], the boxes it saw, and its rule for
-    "no lesion".
-    """
+    """Probabilities of a network for axial slices, float32 (N, S, S) in [0, 1], the boxes it saw, and its rule."""
 
     probability_nss: np.ndarray
     boxes: tuple[Box | None, ...]

@@ -69,9 +69,7 @@ class Method(nn.Module):
         return None
 
     def after_step(self, progress: float) -> None:
-        """Update what follows the weights (moving averages); called after each optimiser step with the share of
-        training done.
-        """
+        """Update what follows the weights (moving averages) after an optimiser step. progress: share done."""
 
     def epoch_metrics(self, epoch: float) -> dict[str, float]:
         """Return numbers for the records of this epoch."""

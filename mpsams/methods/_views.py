@@ -115,9 +115,7 @@ class Contrastive(Method):
             self._scalars = {name: value.detach() for name, value in scalars.items()}
 
     def epoch_metrics(self, epoch: float) -> dict[str, float]:
-        """Return ``health`` of the last full batch, and the scalars; FloatingPointError when the representation has
-        collapsed.
-        """
+        """Return ``health`` of the last full batch, and the scalars; FloatingPointError after a collapse."""
         if self._last is None:
             return {}
         state = health(*self._last) | {name: float(value) for name, value in self._scalars.items()}
@@ -126,9 +124,7 @@ class Contrastive(Method):
         return state
 
     def refuse_collapse(self, state: dict[str, float], epoch: float) -> None:
-        """Raise FloatingPointError when the state is that of a collapsed representation; a method may know more signs
-        of it.
-        """
+        """Raise FloatingPointError when the state is that of a collapse; a method may know more signs of it."""
         refuse_collapse(state, epoch)
 
     @torch.no_grad()

@@ -103,9 +103,7 @@ class MapPrediction(Method):
         return images_bchw, transforms.apply_geometry(map_b1hw, changes).clamp(0, 1)
 
     def hide(self, target_b1hw: Tensor, epoch: float, generator: torch.Generator) -> Tensor:
-        """Hide the patches where the map is high first, at the adaptive ratio (paper 2.2): bool (B, 1, H, W), True =
-        hidden.
-        """
+        """Hide patches, high map values first, at the adaptive ratio (paper 2.2): bool (B, 1, H, W), True = hidden."""
         lesion_bl = clusters.split_numbers(F.avg_pool2d(target_b1hw, self.config.patch).flatten(1)).lesion_bl
         hidden_bl = masking.cut(masking.order(lesion_bl, generator), self.ratio(epoch))
         return patches.to_pixels(hidden_bl, self.config.patch, *target_b1hw.shape[2:])

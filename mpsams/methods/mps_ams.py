@@ -150,9 +150,7 @@ class MaskedAutoencoder(Method):
         return schedule.mask_ratio(paper_epoch, config.start, config.tau)
 
     def target(self, x_b1hw: Tensor) -> Tensor:
-        """Return the target of the reconstruction: the normalised pixels, each patch standardised (variance + 1e-6) if
-        configured.
-        """
+        """Return the target of the reconstruction: normalised pixels, each patch standardised if so configured."""
         if not self.config.normalise_target:
             return x_b1hw
         mean, deviation = patches.moments(x_b1hw, self.config.patch)
@@ -163,9 +161,7 @@ class MaskedAutoencoder(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Return four pictures: the image, its visible part, the image with hidden patches as predicted, and the error
-        there.
-        """
+        """Return four pictures: the image, its visible part, with hidden patches as predicted, and the error there."""
         hidden_b1hw = self.hide(batch, epoch)
         filled = fill_in(self.unet, batch.images_b1hw, hidden_b1hw, self.config.patch, self.config.normalise_target)
         return _masked.pictures(batch.images_b1hw, hidden_b1hw, filled)

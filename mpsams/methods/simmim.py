@@ -38,9 +38,7 @@ class Config:
 
 
 class SimMIM(Method):
-    """A hidden unit shows a learnable pattern of pixels: a U-Net has no embedding of patches that a token could
-    replace.
-    """
+    """A hidden unit shows a learnable pattern of pixels: a U-Net has no embedding of patches to put a token into."""
 
     variant = "simmim"
 

@@ -105,9 +105,7 @@ class SwAV(_views.Contrastive):
         return loss
 
     def embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return unit vectors of two large views (2B, D), one after the other, and of the small crops (crops
-        * B, D).
-        """
+        """Return unit vectors of two large views (2B, D), one after the other, and of small crops (crops * B, D)."""
         side = batch.images_b1hw.shape[-1]
         large, small = self.view_options
         sizes = ((large, side, 2), (small, max(32, 8 * round(SMALL * side / 8)), self.config.crops))

@@ -50,9 +50,7 @@ def save_sheet(columns: dict[str, Tensor], path: Path, gap: int = 4) -> None:
 
 
 def heat(values_hw: np.ndarray, top: float = 1.0) -> np.ndarray:
-    """Colour (H, W) floats as uint8 (H, W, 3): black at 0, through purple and orange, pale yellow at ``top``
-    and above.
-    """
+    """Colour (H, W) floats as uint8 (H, W, 3): black at 0, purple and orange, pale yellow from ``top`` on."""
     if not top > 0:
         raise ValueError(f"top {top} must be positive")
     at = np.clip(np.asarray(values_hw) / top, 0, 1) * (len(_RAMP) - 1)
@@ -61,9 +59,7 @@ def heat(values_hw: np.ndarray, top: float = 1.0) -> np.ndarray:
 
 
 def heat_uri(values_hw: np.ndarray, top: float = 1.0) -> str:
-    """Return ``heat`` as a data URI of 256 colours, which is drawn sooner and takes less room than one of all
-    colours.
-    """
+    """Return ``heat`` as a data URI of 256 colours, which is drawn sooner and is smaller than one of all colours."""
     picture = Image.fromarray((np.clip(np.asarray(values_hw) / top, 0, 1) * 255).round().astype(np.uint8))
     picture.putpalette(heat(np.arange(256)[None] / 255).tobytes())
     return _uri(picture)
@@ -102,9 +98,7 @@ def preview(unit_hw: np.ndarray, longest: int = 768) -> np.ndarray:
 
 
 def shrunk_mask(mask_hw: np.ndarray, longest: int = 512) -> np.ndarray:
-    """Thin out a mask for drawing, bool (H, W) -> bool (h, w): every n-th pixel, until no side is longer than
-    ``longest``.
-    """
+    """Thin out a mask for drawing, bool (H, W) -> bool (h, w): every n-th pixel, until no side exceeds ``longest``."""
     step = -(-max(mask_hw.shape) // longest)
     return mask_hw[step // 2 :: step, step // 2 :: step]
 
@@ -124,9 +118,7 @@ def edge_path(mask_hw: np.ndarray) -> str:
 
 
 def contour_path(mask_hw: np.ndarray) -> str:
-    """Return closed lines around the True cells of a bool (H, W), which cut its corners; unlike ``edge_path`` they can
-    be dashed.
-    """
+    """Return closed lines around the True cells of a bool (H, W), cutting corners; they can be dashed."""
     from contourpy import contour_generator
 
     lines = contour_generator(z=np.pad(np.asarray(mask_hw, np.float32), 1)).lines(0.5)
@@ -171,9 +163,7 @@ def raster(source: str, size_hw: tuple[float, float], at_yx: tuple[float, float]
 
 
 def box_on_image(source: str, box: Box | None, shape_hw: tuple[int, int], size_hw: tuple[float, float]) -> str:
-    """Return a data URI as SVG over a box of a picture of shape_hw pixels that is drawn at size_hw; None is
-    all of it.
-    """
+    """Return a data URI as SVG over a box of a picture of shape_hw that is drawn at size_hw; None is all of it."""
     if box is None:
         return raster(source, size_hw)
     y, x = size_hw[0] / shape_hw[0], size_hw[1] / shape_hw[1]
@@ -202,9 +192,7 @@ def use_image(name: str, size_hw: tuple[float, float]) -> str:
 
 
 def svg(description: str, size_hw: tuple[float, float], layers: Sequence[str], extra: str = "") -> str:
-    """Return one picture of layers, the lowest first, as SVG. description: read by screen readers. extra: more
-    attributes.
-    """
+    """Return layers, the lowest first, as one SVG. description: for screen readers. extra: more attributes."""
     role = "" if "role=" in extra else 'role="img" '
     return (
         f'<svg {role}aria-label="{escape(description)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}"'

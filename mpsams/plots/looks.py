@@ -66,9 +66,7 @@ def colour(method: str) -> str:
 
 
 def outline(method: str) -> tuple[str, str]:
-    """Return colour, "#rrggbb", and dashes, "7 4" or "" for a whole line, of a method's outline beside those
-    of others.
-    """
+    """Return colour, "#rrggbb", and dashes, "7 4" or "" for a whole line, of a method's outline."""
     return OUTLINES.get(method, OTHER_OUTLINE)
 
 

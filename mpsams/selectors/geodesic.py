@@ -46,9 +46,7 @@ def distance(x_bchw: Tensor, patch: int = 16) -> Tensor:
 
 
 def distance_map(x_bchw: Tensor, rows: int, columns: int) -> Tensor:
-    """Return the geodesic distance of each cell from the border: (B, C, H, W) -> float (B, 1, rows, columns), at least
-    0.
-    """
+    """Return the geodesic distance of each cell from the border: (B, C, H, W) -> float (B, 1, rows, columns)."""
     bright_b1hw = transforms.standardise(x_bchw.float()).mean(dim=1, keepdim=True)
     return shortest_paths(blur(F.adaptive_avg_pool2d(bright_b1hw, (rows, columns)), BLUR))
 

@@ -112,9 +112,7 @@ def comparisons_csv(named: Iterable[tuple[Sequence[str], Iterable[Comparison]]])
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """Return comparisons as a Markdown table: differences in DSC, intervals, corrected p-values, and what could have
-    been detected.
-    """
+    """Return comparisons as a Markdown table: differences in DSC, intervals, corrected p-values, what is detectable."""
     head = [
         "Labels",
         "Against",

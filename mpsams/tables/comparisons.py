@@ -69,9 +69,7 @@ def compare(
     method: str = "mps_ams",
     measure: str = "dsc",
 ) -> tuple[Comparison, ...]:
-    """Compare one method with each other method of a table, at each of its label shares; p-values are corrected over
-    all comparisons.
-    """
+    """Compare one method with each other one at each label share; p-values are corrected over all comparisons."""
     methods = choose("table", name, TABLES)
     choose("averaging", averaging, AVERAGED)
     shares = [
@@ -170,9 +168,7 @@ def _by_image(runs: Sequence[RunScores], measure: str) -> np.ndarray:
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Correct p-values by Holm's method, so that all can be judged at one level at once. None is not counted
-    and stays.
-    """
+    """Correct p-values by Holm's method, so that all can be judged at one level. None is not counted and stays."""
     order = sorted((value, k) for k, value in enumerate(p) if value is not None)
     corrected: list[float | None] = [None] * len(p)
     for rank, (value, k) in enumerate(order):

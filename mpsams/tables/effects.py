@@ -33,9 +33,7 @@ ALL, PRETRAININGS, DRAW, NETWORKS = "all", "pretrainings", "draw", "networks"  #
 
 @dataclass(frozen=True)
 class Runs:
-    """Scores of a method: score_sd (..., S, D), NaN where a run is missing; pretrained: False if its rows are no
-    pretrainings.
-    """
+    """Scores of a method: score_sd (..., S, D), NaN without a run; pretrained: False if rows are no pretrainings."""
 
     score_sd: np.ndarray
     pretrained: bool = True
@@ -62,9 +60,7 @@ class Estimate:
 
     @property
     def df(self):
-        """Degrees of freedom with which Student's t gives the same interval; the fewest of the parts where the error is
-        0.
-        """
+        """Degrees of freedom with which Student's t gives this interval; the fewest of the parts if the error is 0."""
         from scipy.special import stdtridf
 
         if not self.parts:
@@ -160,9 +156,7 @@ def _between_seeds(both: Sequence[Runs], others: Sequence[Runs]) -> tuple[float 
 
 
 def _share(score_sd: np.ndarray) -> float:
-    """Return the sum of the squared weights of the seeds in a mean over draws of means over seeds; 1 / S where no run
-    is missing.
-    """
+    """Return the sum of squared weights of seeds in a mean over draws of means over seeds; 1 / S with all runs."""
     there_sd = ~np.isnan(score_sd.reshape(-1, *score_sd.shape[-2:])[0])
     return float(((there_sd / there_sd.sum(axis=0)).mean(axis=1) ** 2).sum())
 
@@ -171,9 +165,7 @@ def _share(score_sd: np.ndarray) -> float:
 
 
 def power(difference: float, error: float, df: float) -> float:
-    """Return the probability that a t-test finds a difference of this size, two-sided at 5%, when its standard error is
-    ``error`` > 0.
-    """
+    """Return the power of a t-test, two-sided at 5%, for a difference whose standard error is ``error`` > 0."""
     from scipy.stats import nct
 
     edge, shift = _edge(df, LEVEL), difference / error

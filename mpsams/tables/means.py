@@ -89,9 +89,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A method at a share of labels: cells by measure (dsc, ppv, sen, false_alarms); runs: how many each is
-    a mean of.
-    """
+    """A method at a share of labels: cells by measure (dsc, ppv, sen, false_alarms); runs: number of each mean."""
 
     method: str
     labels: float
@@ -214,9 +212,7 @@ def tables_with_runs(results: Results) -> tuple[str, ...]:
 def scores(
     results: Results, labels: float, recipe: str, averaging: str, measure: str
 ) -> dict[str, dict[tuple[int | None, int], float]]:
-    """Return the score of each run by method and (seed, draw); without methods that have no run or a run without a
-    score.
-    """
+    """Return the score of each run by method and (seed, draw), without methods that lack any of them."""
     found = {}
     for method in results.methods:
         runs = results.of(method, labels, recipe)
@@ -229,9 +225,7 @@ def scores(
 
 
 def seeds_by_draws(scored: Mapping[tuple[int | None, int], float], draws: Sequence[int]) -> Runs:
-    """Return a method's scores at these draws as seeds × draws, NaN where a run is missing; seeds without a run there
-    are left out.
-    """
+    """Return scores at these draws as seeds × draws, NaN where a run is missing; seeds without any run are left out."""
     seeds = list(dict.fromkeys(seed for seed, draw in scored if draw in draws))
     return Runs(
         np.array([[scored.get((seed, draw), np.nan) for draw in draws] for seed in seeds]).reshape(-1, len(draws)),
@@ -261,9 +255,7 @@ def over_images(
 def _cell(
     about: tuple[str, float, str], scored: Mapping[str, Mapping], images: tuple[float, int] | None, paper: float | None
 ) -> Cell:
-    """Return the cell of a method. about: method, labels, measure. scored: of ``scores``, all methods. images: of
-    ``over_images``.
-    """
+    """Return the cell of a method. about: method, labels, measure. scored: of ``scores``. images: ``over_images``."""
     own = scored.get(about[0])
     if own is None:
         return Cell(*about, (), None, None, None, None, paper)

@@ -174,9 +174,7 @@ def _small(cell: Cell) -> str:
 
 
 def _best(block: Sequence[Line], cell: Cell, statistic: str) -> bool:
-    """Return True if a cell has the best value of its column, as printed, among two or more; fewest for false
-    alarms.
-    """
+    """Return True if a cell has the best printed value of its column, among two or more; fewest for false alarms."""
     values = [round(value, 3) for line in block if (value := getattr(line.cells[cell.measure], statistic)) is not None]
     best = min(values) if cell.measure == "false_alarms" else max(values)
     return len(values) > 1 and round(getattr(cell, statistic), 3) == best

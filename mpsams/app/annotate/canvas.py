@@ -12,9 +12,7 @@ SCRIPTS = ("pixels", "view", "sync", "prompt", "pointer", "definition_sheet", "s
 
 
 def canvas(value: str = "") -> gr.HTML:
-    """Build the component, with the first ``answer`` as its value. Its event is ``act``; the command is in the event's
-    data.
-    """
+    """Build the component, with the first ``answer`` as its value. Its event ``act`` carries the command as data."""
     return gr.HTML(
         value, html_template=markup(), js_on_load=read_scripts(*SCRIPTS), apply_default_css=False, elem_id="annotate"
     )

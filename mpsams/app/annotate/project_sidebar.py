@@ -330,9 +330,7 @@ def require_image(annotation: AnnotationSession | None) -> AnnotationSession:
 
 
 def show_user(request: gr.Request) -> gr.Textbox:
-    """Update the field for initials: it shows the name that was signed in with, which cannot be changed, or stays as it
-    is.
-    """
+    """Update the field for initials: it shows the name that was signed in with, which cannot be changed, or stays."""
     return gr.Textbox(request.username, interactive=False, label="Signed in as") if request.username else gr.Textbox()
 
 

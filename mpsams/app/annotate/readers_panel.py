@@ -172,9 +172,7 @@ def _choose_pair(pairs: list, number: object) -> tuple:
 
 
 def _overall(found: ReaderAgreement) -> dict[str, object]:
-    """Return what the table of the whole says: the number of images, rows with mean and median, and a sentence on
-    classes.
-    """
+    """Return the table of the whole: the number of images, rows with mean and median, and a sentence on classes."""
     numbers = found.overall
     rows = [("DSC", _number(numbers["dsc"], 3), _number(numbers["dsc_median"], 3))]
     for unit in ("mm", "px"):

@@ -62,9 +62,7 @@ class RetrainPanel:
         return [self.panel, self.status, self.structure, self.start, self.cancel, self.use, self.back, self.clock]
 
     def update(self) -> dict:
-        """Update the section to the project's last run; it is hidden from other readers than the first, on whose masks
-        it learns.
-        """
+        """Update the section to the project's last run; only the first reader sees it, on whose masks it learns."""
         if self.session.require_view().name:
             return {self.panel: gr.Accordion(visible=False), self.clock: gr.Timer(active=False)}
         try:
@@ -135,9 +133,7 @@ class RetrainPanel:
         return self._done(begin)
 
     def _begins_from(self) -> str:
-        """Return the network to begin from, the one that proposes for the modality accepted most. ValueError without
-        one.
-        """
+        """Return the network to begin from, the proposing one of the modality accepted most. ValueError without one."""
         modality = Counter(item.modality for item in self.project.items("accepted")).most_common(1)
         name = assist.default_model(self.registry, modality[0][0]) if modality else None
         if name is None:

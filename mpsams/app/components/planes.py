@@ -61,9 +61,7 @@ class VolumePlanes:
 
 
 def choose_network(case: Case, predictions: SlicePredictions, whole: Whole | None) -> str:
-    """Return the network whose outline is shown: the large one, if it saw the whole volume, else the first that did; ""
-    for none.
-    """
+    """Return the network whose outline is shown: the large one if it saw the volume, else the first that did, or ""."""
     if whole is None or whole.scan is not case.scan:
         return ""
     return predictions.shown if predictions.shown in whole.predictions else next(iter(whole.predictions), "")

@@ -15,9 +15,7 @@ from mpsams.plots import images
 
 
 def current_slice(case: Case) -> str:
-    """Return the slice on screen with its truth, held once for the whole page as #case-image, and its part as
-    #case-part.
-    """
+    """Return the slice on screen with its truth, held once for the page as #case-image, and its part as #case-part."""
     size, (whole, part) = case.size_hw, case.pictures
     layers = [images.hold_image("case-image", whole, size)]
     if part is None or case.box is None:
@@ -57,9 +55,7 @@ def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
 
 
 def _thumbnail(unit_hw: np.ndarray) -> str:
-    """Return a thumbnail as a data URI, no larger than it is drawn at two pixels to a point, since every visitor loads
-    it.
-    """
+    """Return a thumbnail as a data URI, no larger than drawn at two pixels to a point, since every visitor loads it."""
     return images.uri(images.preview(unit_hw, 192))
 
 

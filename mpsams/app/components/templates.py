@@ -23,9 +23,7 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: object) -> str:
-    """Return the HTML of ``templates/<template>.html``; values that are HTML themselves are marked
-    there with ``safe``.
-    """
+    """Return the HTML of ``templates/<template>.html``; values that are HTML are marked there with ``safe``."""
     return environment().get_template(f"{template}.html").render(values)
 
 

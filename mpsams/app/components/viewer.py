@@ -167,9 +167,7 @@ def _around(mask_hw: np.ndarray, across: float, down: float) -> list[float] | No
 
 
 def _patient(case: Case) -> list[list[float]] | None:
-    """Millimetres, RAS, of the slice's first pixel, and the steps to its neighbours in column and row; None in pixel
-    space.
-    """
+    """The position of the slice's first pixel, RAS in mm, and the steps to its neighbours; None in pixel space."""
     affine = case.scan.affine
     if affine is None:
         return None

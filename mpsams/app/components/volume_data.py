@@ -74,9 +74,7 @@ def describe(case: Case, whole: Whole | None, network: str, thresholds: Mapping[
 
 
 def choose_steps(case: Case, most: int = MOST) -> tuple[int, int, int]:
-    """Return steps along S, H, W so that every n-th voxel is sent: the finest axes are thinned until at most ``most``
-    are left.
-    """
+    """Return steps along S, H, W for sending every n-th voxel: the finest axes are thinned until ``most`` are left."""
     shape, steps = case.scan.shown().shape, [1, 1, 1]
     spacing = case.scan.spacing() or (1.0, 1.0, 1.0)
     while math.prod(-(-count // step) for count, step in zip(shape, steps, strict=True)) > most:
@@ -127,9 +125,7 @@ def outlines_key(case: Case, whole: Whole | None, network: str, thresholds: Mapp
 
 
 def encode_volume(case: Case) -> str:
-    """Encode the voxels at the display window, 0 black to 255 white, as hidden HTML; empty for a scan without
-    planes.
-    """
+    """Encode the voxels at the display window, 0 black to 255 white, as hidden HTML; empty without planes."""
     if not has_planes(case):
         return ""
     s, h, w = choose_steps(case)
@@ -163,9 +159,7 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
 
 
 def find_body(case: Case) -> np.ndarray:
-    """Return the largest thing that is not air, without its cavities: bool (S, H, W) at the steps for
-    ``MOST_OF_BODY``.
-    """
+    """Return the largest thing that is not air, cavities filled: bool (S, H, W) at the steps for ``MOST_OF_BODY``."""
     s, h, w = choose_steps(case, MOST_OF_BODY)
     values_shw = _values_of(case, case.scan.shown()[::s, ::h, ::w])
     solid_shw = (
@@ -200,9 +194,7 @@ def _prediction(case: Case, whole: Whole | None, network: str) -> VolumePredicti
 def _find_outlined(
     case: Case, prediction: VolumePrediction | None, network: str, thresholds: Mapping[str, float]
 ) -> Iterator[tuple[str, str, str, np.ndarray]]:
-    """Kind, title, colour and mask, bool (X, Y, Z), of the truth, the other structures, and the network, one mask at a
-    time.
-    """
+    """Kind, title, colour and mask, bool (X, Y, Z), of the truth, other structures and the network, one at a time."""
     if case.truth_map is None and case.truth_xyz is not None:
         yield "truth", "True lesion", TRUTH, case.truth_xyz
     if case.truth_map is not None:

@@ -75,9 +75,7 @@ class GuardedBlocks(gr.Blocks):
         return self
 
     def keys_of(self, body: PredictBodyInternal) -> Keys:
-        """Return the keys of the shared results that an event needs from networks, as its listener says; None where it
-        does not.
-        """
+        """Return the keys of the shared results that an event needs from networks; None where its listener has none."""
         needs = self.needs.get(body.fn_index)  # type: ignore[arg-type]
         if needs is None:
             return None

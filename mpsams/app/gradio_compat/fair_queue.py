@@ -136,9 +136,7 @@ class FairQueue(Queue):
         """
 
     def compute_analytics_summary(self, records):
-        """Compute nothing: gradio would make a table of the last 10,000 events after each, for a page that is switched
-        off.
-        """
+        """Compute nothing: gradio would tabulate the last 10,000 events after each, for a page that is switched off."""
         return self.cached_event_analytics_summary
 
 

@@ -10,9 +10,7 @@ from starlette.requests import ClientDisconnect
 
 
 class Upload(route_utils.GradioMultiPartParser):
-    """The parser of an upload, which leaves no parts of one that is broken off or cannot be understood, and refuses the
-    latter.
-    """
+    """The parser of an upload, which leaves no parts of one that is broken off or malformed, and refuses the latter."""
 
     async def parse(self):
         try:

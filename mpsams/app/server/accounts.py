@@ -39,9 +39,7 @@ def hashed(password: str, salt: bytes | None = None) -> str:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Read the accounts: name -> hashed password. ValueError names a line that is no account, or says that there is
-    none at all.
-    """
+    """Read the accounts: name -> hashed password. ValueError for a line that is no account, or without any."""
     found = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         name, _, rest = line.partition(":")

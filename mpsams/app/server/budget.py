@@ -107,9 +107,7 @@ class Budget:
 
     @contextmanager
     def serve_request(self, visitor: str | None) -> Iterator[None]:
-        """Keep all values of a visitor while a request is served; measure them afterwards, and release others' if need
-        be.
-        """
+        """Keep all values of a visitor while a request is served; then measure them, and release others' if need be."""
         reserved = [0, 0]
         visitor_before, reserved_before = VISITOR.set(visitor), RESERVED.set(reserved)
         if visitor is not None:
@@ -126,9 +124,7 @@ class Budget:
             self._end_request(visitor, reserved)
 
     def reserve(self, memory: int = 0, disk: int = 0) -> None:
-        """Reserve bytes for what is being done for the visitor who asked; NoRoom where even without the idle there are
-        not enough.
-        """
+        """Reserve bytes for the visitor who asked; NoRoom where even without the idle ones there are too few."""
         visitor = VISITOR.get()
         with self._lock:
             known = None if visitor is None else self._visitors.get(visitor)
@@ -143,9 +139,7 @@ class Budget:
                     self._used[k] += more[k]
 
     def close(self, visitor: str) -> None:
-        """Release the values of a closed tab or broken connection but for drawings, and those too when room
-        is needed.
-        """
+        """Release the values of a closed tab or broken connection, drawings only when room is needed."""
         with self._lock:
             if visitor in self._visitors:
                 self._visitors[visitor].closed = True
@@ -175,9 +169,7 @@ class Budget:
                 del self._visitors[name]
 
     def _release_for(self, more: tuple[int, int], spared: Visitor | None) -> None:
-        """Release values of idle visitors, of those who have not asked for longest first, until ``more`` bytes fit
-        where room is short.
-        """
+        """Release values of idle visitors, who have not asked for longest first, until ``more`` bytes fit."""
 
         def short() -> set[int]:
             return {k for k in (0, 1) if self._used[k] + more[k] > self.limits[k]}

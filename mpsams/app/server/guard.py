@@ -180,9 +180,7 @@ def _is_range(value: bytes) -> bool:
 
 
 def _misgiven(error: Exception) -> str:
-    """Return the message of gradio for arguments of /call/v2 that are not those of the endpoint; "" for any other
-    error.
-    """
+    """Return gradio's message for arguments of /call/v2 that are not the endpoint's; "" for any other error."""
     text = str(error).partition(". Please")[0]
     return (
         f"{text}; {_LISTED}"
@@ -205,9 +203,7 @@ def _limit_length(receive, most: int):
 
 
 def _headed(send):
-    """Return a ``send`` that sets our headers in place of those of the same names, and none that lets other sites read
-    the answer.
-    """
+    """Return a ``send`` that sets our headers instead of any of these names, and opens no answer to other sites."""
     ours = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
     names = {name for name, _ in ours}
 

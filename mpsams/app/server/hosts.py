@@ -51,9 +51,7 @@ class Hosts:
 
 
 def split(host: str) -> tuple[str, int | None]:
-    """Return a Host header's name in lower case without brackets and the dot at its end, and its port; "" for what is
-    no host.
-    """
+    """Return a Host header's name in lower case without brackets and final dot, and its port; "" for no host."""
     host = host.strip()
     if _address(host) is not None:  # an IPv6 address without brackets
         return str(_address(host)), None

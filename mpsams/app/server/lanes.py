@@ -80,9 +80,7 @@ class Turns:
         self._refused: Counter[str] = Counter()
 
     def next(self, waiting: Iterable[Ticket]) -> Ticket | None:
-        """Return the request to begin with now, of those that wait, in the order they came; None if all
-        have to wait.
-        """
+        """Return the request to begin with now of those that wait, in the order they came; None if all have to wait."""
         busy = Counter((ticket.visitor, ticket.lane) for ticket in self.running)
         heads: dict[tuple[str, str], Ticket] = {}
         for ticket in waiting:
@@ -105,9 +103,7 @@ class Turns:
         return None
 
     def lane_now(self, ticket: Ticket) -> str:
-        """Return the lane whose room a request takes if it is begun now: that of pictures where no network has to be
-        asked.
-        """
+        """Return the lane whose room a request takes if begun now: that of pictures where no network is asked."""
         is_drawn = ticket.lane == NETWORK and ticket.keys is not None and all(map(self._is_known, ticket.keys))
         return PICTURE if is_drawn else ticket.lane
 

@@ -171,9 +171,7 @@ def _terminate(*_) -> None:
 
 @contextlib.contextmanager
 def ended_by_signal() -> Iterator[None]:
-    """Raise SIGTERM as an exception while inside, so that ``finally`` blocks run; then end the program by the
-    signal.
-    """
+    """Raise SIGTERM as an exception while inside, so that ``finally`` blocks run; then end by the signal."""
     try:
         signal.signal(signal.SIGTERM, _terminate)
         yield

@@ -12,9 +12,7 @@ NOISY = ("pydicom", "nibabel", "PIL", "highdicom", "httpx", "python_multipart")
 
 
 class RedactingFormatter(logging.Formatter):
-    """One line for each record, and of an exception only its type and location: its message may name a file, or a
-    patient.
-    """
+    """One line for each record; of an exception only its type and place: its message may name a file or a patient."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage().partition("\n")[0]

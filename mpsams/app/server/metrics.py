@@ -12,9 +12,7 @@ STARTED = time.time()
 
 
 def render(budget: Mapping, requests: Mapping[str, Mapping[str, int]], shared: Mapping[str, int]) -> str:
-    """Return all metrics as text. budget, requests, shared: as in the answer of /healthz ("budget", "requests",
-    "shared_results").
-    """
+    """Return all metrics as text. budget, requests, shared: as under these and "shared_results" in /healthz."""
     found = [
         _metric(
             "requests_running",

@@ -27,9 +27,7 @@ class _Tries:
 
 
 class Limit:
-    """Tries of anything that can be a key: so many are free, then each waits twice as long as the one before, up to the
-    longest.
-    """
+    """Tries of anything that can be a key: some are free, then each waits twice as long as the last, up to a limit."""
 
     def __init__(self, free: int, longest: float, kept: int = KEPT) -> None:
         self.free, self.longest, self.kept = free, longest, kept
@@ -97,9 +95,7 @@ class Guesses:
             return seconds
 
     def right(self, name: str, address: str) -> None:
-        """Note a right password: tries of the name from the address begin anew, and those from elsewhere no longer
-        delay it.
-        """
+        """Note a right password: the name's tries from the address begin anew, others no longer delay it."""
         pair = name, network(address)
         with self._lock:
             self._pairs[name in self._names].forget(pair)

@@ -19,9 +19,7 @@ _PREFIX = "mpsams-"  # of the folders in the system's temporary folder
 
 @contextlib.contextmanager
 def uploads_folder(wanted: Path) -> Iterator[Path]:
-    """Yield a folder of uploads for as long as this app runs; what it holds, and what killed apps left beside it, is
-    deleted.
-    """
+    """Yield a folder of uploads while this app runs; what it holds, and what killed apps left beside it, is deleted."""
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if left != wanted:
             _discard(left)
@@ -92,9 +90,7 @@ def empty(folder: Path) -> None:
 
 
 def sweep(folder: Path, age: float, age_of_parts: float = 600) -> None:
-    """Delete what gradio forgets: files older than ``age`` seconds, parts of broken-off uploads that nothing was added
-    to, empty folders.
-    """
+    """Delete what gradio forgets: files older than ``age`` seconds, parts of broken-off uploads, empty folders."""
     now = time.time()
     for at, folders, names in os.walk(folder, topdown=False):
         for name in names:

@@ -39,9 +39,7 @@ go; press <kbd>?</kbd> for the keys.</p>"""
 
 
 def describe_assistant(registry: ModelRegistry, modality: str) -> str:
-    """Return as HTML what the assistant that proposes was trained on and how good it is; "" if it
-    is another network.
-    """
+    """Return as HTML what the proposing assistant was trained on and how good it is; "" for another network."""
     name = assist.default_model(registry, modality)
     return (
         html.assistant(registry.metadata(name), registry.evaluation(name))
@@ -76,9 +74,7 @@ def build(session: Session) -> None:
 
 
 def lane_of(message: object) -> str:
-    """Return the lane of a command of the canvas: one that only saves what was drawn does not wait for those that ask a
-    network.
-    """
+    """Return the lane of a command of the canvas: one that only saves does not wait for those that ask a network."""
     return SAVE if isinstance(message, dict) and message.get("action") in QUICK else NETWORK
 
 
@@ -199,9 +195,7 @@ class Listeners:
         return self._show_reply(annotation, reply, case)
 
     def settle(self, case: Case | None, annotation: AnnotationSession | None, user: str) -> dict:
-        """Once the masks are proposed, open the first image of the queue in place of the one that ``begin`` opened, if
-        nobody has worked on that.
-        """
+        """Once masks are proposed, open the queue's first image instead of the one ``begin`` opened, if untouched."""
         annotation, first = self._ensure(annotation), self.session.require_project().next()
         if not annotation.is_untouched or first is None:
             return self._show_reply(annotation, None, case)
@@ -210,9 +204,7 @@ class Listeners:
     def batch(
         self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData
     ) -> Iterator[dict]:
-        """Accept, skip, reopen or delete the images that are selected in the list; then show the image on screen as it
-        is now.
-        """
+        """Accept, skip, reopen or delete the selected images of the list; then show the image on screen as it is."""
         project, annotation, done = self.session.require_project(), self._ensure(annotation), 0
         problems: list[str] = []
         try:

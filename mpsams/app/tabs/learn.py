@@ -37,9 +37,7 @@ def start_quiz(state: LessonState) -> LessonState:
 
 
 def draw_handout(context: LessonContext, event: gr.EventData, is_sample: bool) -> bytes:
-    """Draw the handout as a PDF, with a link to the page that sent the event. An error for the user if that
-    is no page.
-    """
+    """Draw the handout as a PDF, with a link to the page that sent the event; an error for the user if that is none."""
     page = event_values(event).get("page")
     if not handout.is_page(page):
         raise user_error(f"page {str(page)[:80]!r} is not the address of this page")

@@ -137,9 +137,7 @@ def endpoints(registry: ModelRegistry) -> None:
 
 
 def covariance(registry: ModelRegistry, modality: str) -> torch.Tensor | None:
-    """Return the covariance of the patches of the training images; None unless the MPS-AMS checkpoint of this modality
-    carries it.
-    """
+    """Return the covariance of the patches of the training images; None if no MPS-AMS checkpoint here has it."""
     name = registry.find("-mps_ams-pretrain", modality)
     return None if name is None else registry.network(name).patch_covariance
 

@@ -65,9 +65,7 @@ def slices(seed: int, grid: PixelGrid, lesion: bool = True) -> tuple[np.ndarray,
 
 
 def _brain(rng: np.random.Generator, grid: PixelGrid, z_s, y_shw, x_shw, surface_shw: np.ndarray) -> np.ndarray:
-    """Draw white matter, folded cortex, deep grey matter and ventricles; cerebellum and brainstem, (S, H, W)
-    float32.
-    """
+    """Draw white matter, folded cortex, deep grey matter, ventricles, cerebellum and brainstem, (S, H, W) float32."""
     tissue_shw = 150 + 3 * grid.field(rng, 12)
     fluid_shw = _fluid(rng, grid, z_s[:, None, None], y_shw, x_shw, surface_shw)
     box = window((surface_shw < 2 * grid.spacing[1]).any(axis=0))  # type: ignore[arg-type]  # all else is fluid
@@ -130,9 +128,7 @@ def _below_the_tent(grid: PixelGrid, tissue: np.ndarray, z: float, y, side) -> N
 
 
 def _fluid(rng: np.random.Generator, grid: PixelGrid, z, y, x, surface: np.ndarray) -> np.ndarray:
-    """Return the pixels in which fluid touches the cortex: outside the brain, in the sulci and in the fissures, (S, H,
-    W) bool.
-    """
+    """Return the pixels in which fluid touches the cortex: around the brain, in sulci and fissures, (S, H, W) bool."""
     side = np.abs(x)
     cycles = [np.fft.fftfreq(size, step) for size, step in zip(grid.shape[:2], grid.spacing[:2], strict=True)]
     cycles.append(np.fft.rfftfreq(grid.shape[2], grid.spacing[2]))  # per millimetre

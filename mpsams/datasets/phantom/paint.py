@@ -50,9 +50,7 @@ class PixelGrid:
         return field(rng, self.shape, *scales)
 
     def paint(self, image: np.ndarray, distance: np.ndarray, value, soft: float = 0.5) -> None:
-        """Paint as ``paint`` in millimetres, with edges as soft as pixels and (where a whole stack is painted) slices
-        make them.
-        """
+        """Paint as ``paint`` in millimetres, with edges as soft as pixels and (of a whole stack) slices make them."""
         soft = max(soft, self.spacing[1] / 2)
         if distance.ndim == 3 and len(distance) > 1:
             soft = np.maximum(soft, np.abs(np.gradient(distance, axis=0)) / 2)
@@ -65,18 +63,14 @@ def beyond(z: float, low: float, high: float) -> float:
 
 
 def course(*keys: tuple[float, ...]) -> Callable[[float], list[float]]:
-    """Return a function of height whose numbers change smoothly; keys (height, number, ...), from the feet up, are met
-    exactly.
-    """
+    """Return a smooth function of height through keys (height, number, ...), which are given from the feet up."""
     heights, *numbers = zip(*keys, strict=True)
     curve = PchipInterpolator(heights, np.transpose(numbers))
     return lambda z: curve(np.clip(z, heights[0], heights[-1])).tolist()
 
 
 def field(rng: np.random.Generator, shape: tuple[int, ...], *scales: float) -> np.ndarray:
-    """Return a smooth Gaussian random field, float32, mean 0 and variance 1 everywhere; a scale in pixels for each
-    axis.
-    """
+    """Return a smooth Gaussian random field, float32, mean 0, variance 1 everywhere; a scale in pixels by axis."""
     weights = []
     for size, scale in zip(shape, scales, strict=True):
         knots = np.arange(-2, math.ceil(size / scale) + 3) * scale
@@ -153,9 +147,7 @@ def ridge(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def threads(level: np.ndarray, width: float, step: float = 1.0) -> np.ndarray:
-    """Return lines (in a stack of slices ``step`` apart: sheets) of even thickness along the zeros of a
-    field; pixels.
-    """
+    """Return lines (in slices ``step`` apart: sheets) of even thickness along the zeros of a field; pixels."""
     steps = (step, 1, 1)[-level.ndim :]
     along = [axis for axis, size in enumerate(level.shape) if size > 1]
     slopes = np.gradient(level, *(steps[axis] for axis in along), axis=along)

@@ -109,9 +109,7 @@ def is_segmentation(path: Path) -> bool:
 
 
 def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return key and slice Z by the UID and frame of each DICOM image among the scans; one that cannot be opened has
-    none.
-    """
+    """Return key and slice Z by the UID and frame of each DICOM image among the scans that can be opened."""
     found: dict[tuple[str, int], tuple[str, int]] = {}
     for key in scans:
         with suppress(UnreadableImage):
@@ -124,9 +122,7 @@ def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
 def read(
     path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
 ) -> tuple[str, np.ndarray, str]:
-    """Return the key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the
-    label.
-    """
+    """Return the key of the scan that a DICOM-SEG refers to, all segments as bool (X, Y, Z), and the label."""
     key, map_xyz, labels, _ = read_segments(path, scans, allowance, table)
     return key, map_xyz > 0, labels[0] if len(set(labels)) == 1 else ""
 
@@ -242,9 +238,7 @@ def _sources(group: Any, file: Steps) -> Iterator[tuple[str, int]]:
 
 
 def _lies_there(group: Any, shared: Any, place: tuple, file: Steps) -> bool:
-    """Return True if a frame states the position of its image; a position that either does not state is no
-    contradiction.
-    """
+    """Return True if a frame states the position of its image, or either states none."""
     for keyword, tag, length in (
         ("PlanePositionSequence", "ImagePositionPatient", 3),
         ("PlaneOrientationSequence", "ImageOrientationPatient", 6),

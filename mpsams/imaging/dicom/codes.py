@@ -137,9 +137,7 @@ def decode(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Itera
 
 
 def _decode_compressed(image: Image, file: Any, wanted: Collection[int]) -> Iterator[tuple[int, bytes, int, int]]:
-    """Yield the index of each wanted frame, and its fragments in one, as frame 0 of 1, if they claim the
-    header's size.
-    """
+    """Yield the index of each wanted frame, and its fragments in one, as frame 0 of 1, if their size is right."""
     from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
 

@@ -98,9 +98,7 @@ def read(path: Path, allowance: Allowance) -> list[Frame]:
 
 
 def outline(path: Path, allowance: Allowance) -> Frame:
-    """Read the header of a file as a whole, without a position where it has several frames; raises what ``read``
-    raises.
-    """
+    """Read the header of a file as a whole, of several frames without a position; raises as ``read``."""
     with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
         data, ends = _elements(file, (tag_of(_SHARED), tag_of(_EACH), _PIXELS, *_FLOAT_PIXELS))
         frame = _frame(_image(path, data, "OW", None, 0, None), 0, data, file)
@@ -108,9 +106,7 @@ def outline(path: Path, allowance: Allowance) -> Frame:
 
 
 def _elements(file: Steps, last: tuple[int, ...]) -> tuple[Any, dict[int, tuple[str, int | None, int]]]:
-    """Read the elements before the first of the last ones; return them, and the type, length and place in the file of
-    that one.
-    """
+    """Read the elements before the first of the last ones; return them, and that one's type, length and place."""
     from pydicom.filereader import read_partial
 
     ends: dict[int, tuple[str, int | None, int]] = {}
@@ -209,9 +205,7 @@ def _padding(data: Any, bits: int, signed: bool) -> tuple[int, int] | None:
 
 
 def _aspect(data: Any, file: Steps) -> float | None:
-    """Return the height of a pixel over its width, by the first that says it: sizes in millimetres, regions of an
-    ultrasound, a ratio.
-    """
+    """Return the height of a pixel over its width, as sizes in mm, regions of an ultrasound, or else a ratio say it."""
     stated = [numbers(data, keyword, size) for keyword, size in _ASPECTS]
     steps = [
         (abs(number(region, "PhysicalDeltaY")), abs(number(region, "PhysicalDeltaX")))
@@ -242,9 +236,7 @@ def _refuse_length(image: Image, size: int) -> None:
 
 
 def _frames(image: Image, data: Any, file: Steps) -> Iterator[Frame]:
-    """Yield the frames: a single one is described by the header itself, others by their own groups over those that all
-    share.
-    """
+    """Yield the frames: a single one is described by the header, others by their own groups over the shared ones."""
     from pydicom.dataset import Dataset
 
     if image.frames == 1 and raw(data, _EACH) is None:

@@ -12,9 +12,7 @@ from .frames import Lut
 
 
 def read(data: Any, keyword: str, signed: bool) -> Lut | None:
-    """Read a table by its descriptor and data, of 8-bit entries where there is one byte for each; None if
-    these fail.
-    """
+    """Read a table by its descriptor and data, of 8-bit entries if there is a byte for each; None if these fail."""
     head, body = raw(data, f"{keyword}Descriptor"), raw(data, f"{keyword}Data")
     segments = raw(data, f"Segmented{keyword}Data") if keyword.endswith("PaletteColorLookupTable") else None
     if head is None or len(head.value or b"") < 6:
@@ -41,9 +39,7 @@ def read(data: Any, keyword: str, signed: bool) -> Lut | None:
 
 
 def _expand(stored: bytes, bits: int, order: str, entries: int) -> list[int] | None:
-    """Return the entries of a segmented table (PS3.3 C.7.9.2), as many as its descriptor says; None for one that makes
-    no sense.
-    """
+    """Return the entries of a segmented table (PS3.3 C.7.9.2), as many as its descriptor says; None if malformed."""
     wide = bits > 8
     words = np.frombuffer(stored, f"{order}u2" if wide else "u1", len(stored) // (2 if wide else 1))
     if len(words) > 4 * entries + 16:  # more than segments of one entry take

@@ -56,9 +56,7 @@ def tiles(frame: Frame, data: Any) -> list[Frame]:
 
 
 def _stated_slices(data: Any) -> tuple[int, np.ndarray | None]:
-    """Return the stated number of slices, 0 if none is stated, and the direction, unit (3,), in which they follow each
-    other.
-    """
+    """Return the stated number of slices, 0 without one, and the direction, unit (3,), in which they follow."""
     from nibabel.nicom import csareader
 
     element, header = raw(data, _CSA), {}

@@ -83,9 +83,7 @@ def _attributes(frames: Sequence[Frame], members: np.ndarray, places: np.ndarray
 
 
 def _by_count(numbers: np.ndarray, members: np.ndarray, places: np.ndarray) -> np.ndarray | None:
-    """Return the part (N,) of images numbered part by part, or place by place, from 1 or 0 on; None for other
-    numbers.
-    """
+    """Return the part (N,) of images numbered from 1 or 0 part by part, or place by place; None for other numbers."""
     size, depth = len(set(places)), _depth(members, places)
     for first in (1, 0):
         for group, turned in ((size, False), (depth, True)):
@@ -99,9 +97,7 @@ def _by_count(numbers: np.ndarray, members: np.ndarray, places: np.ndarray) -> n
 
 
 def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribute], levels: int) -> FrameParts | None:
-    """Split frames into parts as ``separate``; return None where the attributes leave two frames of a part at one
-    place.
-    """
+    """Split frames into parts as ``separate``; None where two frames of a part remain at one place."""
     depth = _depth(members, places)
     if depth == 1:
         return FrameParts([members])
@@ -123,9 +119,7 @@ def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribut
 
 
 def _combine(places: np.ndarray, split: list, depth: int, levels: int) -> FrameParts | None:
-    """Split frames by one attribute whose values leave less to explain, and resolve each part by the attributes after
-    it.
-    """
+    """Split frames by one attribute whose values leave less to explain, and each part by the attributes after it."""
     coarse = [k for k, (_, parts) in enumerate(split) if 1 < len(parts) < depth][:_MOST_ATTRIBUTES]
     for k in coarse:
         attribute, parts = split[k]

@@ -100,9 +100,7 @@ def _as_stored(samples: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def _luminance(samples: np.ndarray, photometric: str, bits: int) -> np.ndarray:
-    """Convert colour (H, W, 3) to ITU-R 601 luminance, uint8 (H, W), of the upper 8 bits and rounded as in Pillow's
-    "L".
-    """
+    """Convert colour (H, W, 3) to ITU-R 601 luminance, uint8 (H, W), of the upper 8 bits, rounded as by Pillow."""
     samples = samples >> (bits - 8)
     if photometric.startswith("YBR"):
         return samples[..., 0].astype(np.uint8)
@@ -124,9 +122,7 @@ def _values(samples: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def _brightness(samples: np.ndarray, frame: Frame) -> np.ndarray:
-    """Return brightness, float32 (H, W) in [0, 1]: by the first lookup table or window in the file, else over all
-    values there can be.
-    """
+    """Return brightness, float32 (H, W) in [0, 1]: by the file's first lookup table or window, else over all values."""
     values, image = _values(samples, frame), frame.image
     if frame.voi_lut:
         shown: np.ndarray = frame.voi_lut(values) / np.float32(2**frame.voi_lut.bits - 1)

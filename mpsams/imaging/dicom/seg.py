@@ -101,9 +101,7 @@ def _check(scan: Scan, mask_xyz: np.ndarray, labels: Sequence[str], algorithm: s
 
 
 def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
-    """Return the slices as headers of single CT images with UIDs by their number, so that highdicom treats all sources
-    alike.
-    """
+    """Return the slices as headers of CT images with UIDs by their number, as highdicom treats all sources alike."""
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage
 
@@ -157,9 +155,7 @@ def _refer(seg: Any, series: Series) -> None:
 
 
 def _by_series(images: Iterable[Any], series_of: dict[str, str]) -> list[Any]:
-    """Return the images that are referred to, one item for each of their series. series_of: the series of each image's
-    UID.
-    """
+    """Return the images that are referred to, an item for each series. series_of: the series of each image's UID."""
     from pydicom.dataset import Dataset
 
     listed: dict[str, Dataset] = {}

@@ -95,9 +95,7 @@ def _film_of(frame: Frame) -> tuple:
 
 
 def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Group frames by their orientation and the distances of their pixels, each as good as equal to the first of its
-    group.
-    """
+    """Group frames by orientation and pixel distances, each as good as equal to the first of its group."""
     firsts = np.empty((len(frames), 8))
     groups: list[list[Frame]] = []
     for frame in frames:
@@ -184,9 +182,7 @@ def _describe_parts(counts: np.ndarray, found: phases.FrameParts, k: int) -> str
 
 
 def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
-    """Return the number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do
-    are one.
-    """
+    """Return the number (N,) of each height's place, from the lowest; heights far closer than slices are one."""
     order = np.argsort(heights, kind="stable")
     distances = np.diff(heights[order])
     apart = next(
