@@ -206,7 +206,10 @@ class OpenImage:
         self._set_mask(plane, index, mask_hw)
 
     def _fill_slice(self, plane: str, index: int, structure: int, mask_hw: np.ndarray) -> None:
-        """Propagate a structure of a slice through ``count`` slices; return how many got it, and True at an edited one."""
+        """Replace a structure of a slice as part of a command on several slices.
+
+        Other structures keep their pixels, unless they were filled in that way too.
+        """
         here_hw = self.mask(plane, index)
         kept = [label for label in np.unique(here_hw[mask_hw]).tolist() if (plane, index, label) not in self.filled]
         free_hw = mask_hw & ~np.isin(here_hw, [label for label in kept if label not in (0, structure)])
