@@ -52,20 +52,6 @@ image's id, which names.csv in an export lists.""".replace("\n", " ")
 _TITLES = 5  # images named in one sentence
 
 
-@dataclass(frozen=True)
-class Found:
-    """Masks for scans. masks: name -> bool (X, Y, Z). labels: name -> what is marked, where the files say it.
-
-    notes: sentences on what did not fit. strangers: names in the upload that belong to no scan: to be shown to who
-    uploaded them and never to be logged, for they may name a patient.
-    """
-
-    masks: dict[str, np.ndarray] = field(repr=False)
-    labels: dict[str, str]
-    notes: tuple[str, ...]
-    strangers: tuple[str, ...] = field(default=(), repr=False)
-
-
 @dataclass
 class Report:
     """The messages of an import, collected while it runs.
@@ -101,30 +87,15 @@ class Report:
 class Mask:
     """The mask of one image, all of its files merged.
 
-    map_xyz: label map, uint8; with structures in the labels of the project. label: what is marked, "" where the files
-    do not agree on one. is_whole: nothing was left out. image_class: of the whole image where the upload says it, by a
-    folder of that name or in COCO, else what is marked.
+    map_xyz: label map, uint8; with structures in the labels of the project. is_whole: nothing was left out.
+    image_class: of the whole image where the upload says it, by a folder of that name or in COCO, else what is marked,
+    "" where the files do not agree on one.
     """
 
     key: str
     map_xyz: np.ndarray = field(repr=False)
-    label: str
     is_whole: bool
-    image_class: str = ""
-
-
-def read(path: Path, scans: Mapping[str, Scan]) -> Found:
-    """All that ``each`` finds, at once. Raises UnreadableImage where nothing at all can be read, whatever the bytes."""
-    report = Report()
-    found = list(each(path, scans, {name: (name,) for name in scans}, report))
-    notes = tuple(report.sentences())
-    if not found:
-        raise UnreadableImage(notes[0])
-    masks, labels = (
-        {mask.key: mask.map_xyz > 0 for mask in found},
-        {mask.key: mask.label for mask in found if mask.label},
-    )
-    return Found(masks, labels, notes, tuple(report.strangers))
+    image_class: str
 
 
 def each(
@@ -132,19 +103,19 @@ def each(
     scans: Mapping[str, Scan],
     names: Mapping[str, Sequence[str]],
     report: Report,
-    classes: Collection[str] = KINDS,
-    matcher: StructureMatcher | None = None,
+    classes: Collection[str],
+    matcher: StructureMatcher,
 ) -> Iterator[Mask]:
     """The masks in a file, folder or zip, one image after the other, so that only one scan and its mask need be held.
 
     scans: by key; may open them when asked. names: of each key, the first to be shown. report: is filled. classes: that
-    images may have; a folder of such a name gives it to the images of its masks. matcher: of the structures of label
-    maps; without one all that is marked is structure 1.
+    images may have; a folder of such a name gives it to the images of its masks. matcher: of the structures in masks.
 
-    A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to
-    that. Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with
-    those that are numbered (_mask_1); two that differ and have one name are refused. Values and grids are taken as
-    everywhere, see ``mask_files``. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
+    A picture or NIfTI file belongs to the scan of its name, see ``name_matching``; where there is one file and one
+    scan, to that. Which files are masks is told by folders and names, else by content, see ``upload_layout``. A mask is
+    merged with those that are numbered (_mask_1); two that differ and have one name are refused. Values and grids are
+    taken as everywhere, see ``mask_files``. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see
+    ``coco``.
 
     Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields
     nothing.
@@ -163,10 +134,10 @@ class _Upload:
         names: Mapping[str, Sequence[str]],
         report: Report,
         classes: Collection[str],
-        matcher: StructureMatcher | None,
+        matcher: StructureMatcher,
     ) -> None:
         self.classes, self.matcher = {name.casefold() for name in (*KINDS, *classes)}, matcher
-        self.folders = self.classes | {name.casefold() for name in (matcher.names if matcher else ())}
+        self.folders = self.classes | {name.casefold() for name in matcher.names}
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
         self.work, self.images = coco.PixelBudget(), 0
         self.covered: dict[int, str] = {}  # structures of an image that others cover in part: label, name
@@ -201,7 +172,7 @@ class _Upload:
                 report.notes.append(str(refusal))
 
     def _json(self, data: bytes, names: name_matching.Names) -> None:
-        if self.matcher is not None and (described := structure_tables.read_dataset(data)):
+        if described := structure_tables.read_dataset(data):
             self.matcher.described = described
             return
         document = coco.read(data, names, self.work)
@@ -252,15 +223,13 @@ class _Upload:
                 continue
             if mask is not None:
                 yield mask
-        if self.matcher is not None:
-            self.matcher.is_complete = True
+        self.matcher.is_complete = True
         yield from filter(None, map(self._mask, undecided))
 
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
         before, self.covered = len(self.report.refused), {}
-        if self.matcher is not None:
-            self.matcher.drop_plans()
+        self.matcher.drop_plans()
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
             parts = list(self._parts(key))
@@ -277,7 +246,7 @@ class _Upload:
         label, image_class = (next(iter(found)) if len(found) == 1 else "" for found in (labels, classes))
         map_xyz = self._merge(key, [map_xyz for map_xyz, _ in parts])
         self._note_missing(key, map_xyz)
-        return Mask(key, map_xyz, label, len(self.report.refused) == before, image_class or label)
+        return Mask(key, map_xyz, len(self.report.refused) == before, image_class or label)
 
     def _merge(self, key: str, maps: list[np.ndarray]) -> np.ndarray:
         """One label map of several with the labels of the project."""
@@ -291,8 +260,6 @@ class _Upload:
         return merged_xyz
 
     def _note_overlaps(self, key: str, overlaps: set[Overlap]) -> None:
-        if self.matcher is None:
-            return
         for top, below, is_smaller in sorted(overlaps):
             if top != below:
                 one, other = self.matcher.name_of(top), self.matcher.name_of(below)
@@ -321,8 +288,6 @@ class _Upload:
 
         names: of its labels from 1 on. is_named: True if they are those of structures. overlaps: of its labels.
         """
-        if self.matcher is None:
-            return (map_xyz > 0).view(np.uint8), set(names)
         present = sorted({*label_maps.present(map_xyz), *(label for each in overlaps for label in each[:2])})
         named = {number: name for number, name in enumerate(names, start=1) if name}
         if len(present) > 1 and not named and not self.matcher.keeps_numbers:
@@ -378,8 +343,7 @@ class _Upload:
                     found = LesionMask(found.lesion, found.notes)
                 folder = next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")
                 map_xyz, structure = self._in_folder(found, folder)
-                has_labels = self.matcher is not None and map_xyz is found.labels
-                notes = found.notes_on_labels if has_labels else found.notes
+                notes = found.notes_on_labels if map_xyz is found.labels else found.notes
                 self.report.taken += [(self.titles[key], note) for note in notes]
                 map_xyz, labels = self._take(key, map_xyz, [structure] * bool(structure))
                 mask = map_xyz, labels | ({folder} if folder and not structure else set())
@@ -391,8 +355,7 @@ class _Upload:
                         " _mask_1, _mask_2.",
                     )
                     del self.report.taken[noted:]
-                    if self.matcher is not None:
-                        self.matcher.drop_plans()
+                    self.matcher.drop_plans()
                     return []
                 read[stem] = mask
             except UnreadableImage as refusal:
@@ -404,9 +367,7 @@ class _Upload:
 
         A folder of a class may have the name of a structure too: of a map with several labels it is the class alone.
         """
-        is_structure = self.matcher is not None and folder.casefold() in {
-            name.casefold() for name in self.matcher.names
-        }
+        is_structure = folder.casefold() in {name.casefold() for name in self.matcher.names}
         if found.labels is None or (is_structure and folder.casefold() not in self.classes):
             return found.lesion.view(np.uint8), folder if is_structure else ""
         is_structure = is_structure and len(label_maps.present(found.labels)) < 2

@@ -31,7 +31,7 @@ class StructureMatcher:
     def __init__(self, project: Project) -> None:
         self.project = project
         self._was_defined = structures.is_defined(project)
-        self._is_empty = not self._was_defined  # nothing is defined and drawn
+        self._is_empty = True  # nothing is defined and drawn, so that the names of an import replace the usual one
         self._adds_to_usual = False  # the first structures beside it are from this import
         self._first = structures.defined(project)[0]
         self._reserved = structures.reserved(project)
@@ -43,11 +43,11 @@ class StructureMatcher:
     @property
     def names(self) -> list[str]:
         """Return the names of the project's structures where it has several."""
-        return [one.name for one in self._several()]
+        return [one.name for one in self._known] if len(self._known) > 1 else []
 
     def name_of(self, label: int) -> str:
         """Return the name of a structure of the project, or of one that is planned."""
-        return next(one.name for one in [*self._new, *self._known] if one.label == label)
+        return next(one.name for one in [*self._known, *self._new] if one.label == label)
 
     @property
     def keeps_numbers(self) -> bool:
@@ -56,14 +56,11 @@ class StructureMatcher:
 
     def drop_plans(self) -> None:
         """Forget the new structures that ``define`` has not added; read those of the project again."""
-        self._new: list[Structure] = []
-        self._known = list(structures.defined(self.project))
-        self._first = next((one for one in self._known if one.label == self._first.label), self._first)
         if self._is_empty:
-            self._is_empty = not structures.is_defined(self.project) and all(
-                item.mask is None for item in self.project.items()
-            )
-        self._is_free = self._is_empty  # the names of an import take the place of the usual one
+            is_drawn = any(item.mask is not None for item in self.project.items())
+            self._is_empty = not (is_drawn or structures.is_defined(self.project))
+        self._known = [] if self._is_empty else list(structures.defined(self.project))
+        self._new: list[Structure] = []
 
     def table(self, present: Sequence[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
         """Return the label in the project for each label that is present in a map.
@@ -82,9 +79,9 @@ class StructureMatcher:
     def _make_table(self, present: Sequence[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
         names = {label: names.get(label, "") for label in present}
         if any(names.values()):  # what has none is no structure of the project by its number
-            several = self._several()
+            known = {name.casefold() for name in self.names}
             return {
-                label: self._label(name, label) if name and (is_named or find(several, name)) else self._nameless()
+                label: self._label(name, label) if name and (is_named or name.casefold() in known) else self._nameless()
                 for label, name in names.items()
             }
         if self.described:
@@ -119,13 +116,13 @@ class StructureMatcher:
             self.drop_plans()
             self._reserved = structures.reserved(self.project)
             table |= {one.label: self._label(one.name, one.label) for one in planned}
-            self._adds_to_usual |= not structures.is_defined(self.project)
+            was_defined, before = structures.is_defined(self.project), structures.defined(self.project)
             taken = {one.label for one in self._new}
-            kept = [one for one in self._known if one.label not in taken]
-            if self._first.label in taken:  # it gets another label if a mask holds it
-                self._first = replace(self._first, label=0)
-            structures.define(self.project, [*kept, *self._new], user)
-            self.added += [one.name for one in sorted(self._new, key=lambda one: one.label)]
+            made = structures.define(
+                self.project, [*(one for one in before if one.label not in taken), *self._new], user
+            )
+            self._adds_to_usual |= not was_defined and made != before
+            self.added += [one.name for one in made if find(before, one.name) is None]
         self.drop_plans()
         return apply(map_xyz, table)
 
@@ -142,27 +139,24 @@ class StructureMatcher:
                 with suppress(ValueError):  # a mask holds it
                     structures.define(self.project, kept, user)
 
-    def _several(self) -> list[Structure]:
-        return self._known if len(self._known) > 1 else []
-
     def _nameless(self) -> int:
         """The label of what has a name that is no structure's: the only one that is described, else the usual one."""
         return self._label(self.described[0].name, 1) if len(self.described) == 1 else self._usual()
 
     def _usual(self) -> int:
         """The label of what has neither name nor number of a structure."""
-        return self._label(self._first.name, self._first.label)
+        same = (one for one in self._known if one.label == self._first.label and one.name not in self.added)
+        first = next(same, self._first)  # renamed meanwhile, or this import took its label
+        return self._label(first.name, first.label)
 
     def _label(self, name: str, number: int) -> int:
         """The label of a structure, by its name, else by its number; planned if there is none."""
-        name, planned = structures.safe_name(name), {one.label for one in self._new}
-        known = [*self._new, *(one for one in self._known if one.label not in planned)]
+        name, known = structures.safe_name(name), [*self._known, *self._new]
         found = find(known, name) if name else next((one for one in known if one.label == number), None)
         if found is not None:
-            self._is_free = self._is_free and found in self._new
             return found.label
-        likeness = find([*self._reserved, *self.described], name) or Structure(name or f"structure {number}")
-        used = planned if self._is_free and name else {one.label for one in known}
+        like = [*(structures.USUAL if self._is_empty else ()), *self._reserved, *self.described]
+        likeness, used = find(like, name) or Structure(name or f"structure {number}"), {one.label for one in known}
         allowed, keys = range(1, MAX_STRUCTURES + 1), structures.free_structure_keys(self.project)
         free = [one for one in (likeness.label or number, *allowed) if one in allowed and one not in used]
         free.sort(key={one.label for one in self._reserved if one is not likeness}.__contains__)

@@ -73,9 +73,9 @@ def as_truth(path: Path, name: str, cases: dict) -> None:
 
 
 def as_masks(path: Path, scans: dict) -> None:
-    from mpsams.annotation import imports
+    from tests.support import mask_imports
 
-    found = imports.read(path, scans)
+    found = mask_imports.read(path, scans)
     assert all(mask.dtype == bool and mask.shape == scans[name].voxels_xyz.shape for name, mask in found.masks.items())
     assert all(SECRET not in note and note.isprintable() for note in found.notes), "a note names the file"
     assert all(label.isprintable() and len(label) <= 64 for label in found.labels.values())

@@ -24,6 +24,7 @@ from mpsams.annotation import exports, image_export, imports, run_lengths
 from mpsams.annotation.exports import Annotated
 from mpsams.datasets import open_dataset
 from mpsams.imaging import Scan, UnreadableImage, dicom, raster
+from tests.support import mask_imports
 from tests.support.annotated import SECRET, volume  # noqa: F401
 from tests.support.dicom_files import OBLIQUE, noise, series
 
@@ -79,7 +80,7 @@ def scans_of(items: list[Annotated]) -> dict[str, Scan]:
     return dict(zip(names_of(items), (item.scan for item in items)))
 
 
-def same(found: imports.Found, items: list[Annotated], names: list[str] | None = None) -> None:
+def same(found: mask_imports.Found, items: list[Annotated], names: list[str] | None = None) -> None:
     for name, item in zip(names or names_of(items), items, strict=True):
         assert np.array_equal(found.masks[name], item.mask_xyz), name
     assert len(found.masks) == len(items) and not found.notes and not found.strangers
@@ -163,7 +164,7 @@ def test_coco(tmp_path):
             if mask.any() or not slices.any():
                 assert np.array_equal(found.pop(f"{name}/{number:03d}.png"), mask)
     assert not found
-    read = imports.read(tmp_path / "out", scans_of(items))
+    read = mask_imports.read(tmp_path / "out", scans_of(items))
     same(read, items)
     assert read.labels["image-0001"] == "benign" and read.labels["image-0005"] == "lesion"
 
@@ -177,7 +178,7 @@ def test_nifti(tmp_path):
         assert np.array_equal(stored.reshape(item.mask_xyz.shape), item.mask_xyz) and set(np.unique(stored)) <= {0, 1}
         if item.scan.affine is not None:
             np.testing.assert_allclose(image.affine, item.scan.affine, atol=1e-4)
-    same(imports.read(tmp_path / "out", scans_of(items)), items)
+    same(mask_imports.read(tmp_path / "out", scans_of(items)), items)
 
 
 def test_images_and_masks_open_as_a_data_set(tmp_path):
@@ -201,7 +202,7 @@ def test_images_and_masks_open_as_a_data_set(tmp_path):
             np.testing.assert_allclose(image.affine, item.scan.affine, atol=1e-4)
             assert np.array_equal(np.asarray(image.dataobj.get_unscaled()), item.scan.voxels_xyz)
     assert count == len(samples)
-    same(imports.read(tmp_path / "out", scans_of(items)), items)
+    same(mask_imports.read(tmp_path / "out", scans_of(items)), items)
 
 
 def test_busi_opens_as_a_data_set(tmp_path):
@@ -226,7 +227,7 @@ def test_busi_opens_as_a_data_set(tmp_path):
     for case, item in zip(cases, items):
         assert np.array_equal(samples[case].mask, item.mask_xyz[:, :, 0].T)
         assert np.array_equal(samples[case].image, item.scan.slice(0))
-    found = imports.read(tmp_path / "out", {case: item.scan for case, item in zip(cases, items)})
+    found = mask_imports.read(tmp_path / "out", {case: item.scan for case, item in zip(cases, items)})
     same(found, items[:4], cases)
     assert found.labels == {case: case.split(" ")[0] for case in cases}
     (note,) = exports.write(items[:1], "busi", tmp_path / "one").notes
@@ -261,7 +262,7 @@ def test_a_film_and_hounsfield_units_without_geometry(tmp_path):
     assert len(open_dataset("folder", tmp_path / "out")) > 0
     for format in ("folder", "coco", "nifti"):
         exports.write(items, format, tmp_path / format)
-        same(imports.read(tmp_path / format, scans_of(items)), items)
+        same(mask_imports.read(tmp_path / format, scans_of(items)), items)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_dicom_seg(tmp_path, orientation):
         assert np.array_equal(pixels[..., 0].transpose(2, 1, 0).astype(bool), item.mask_xyz)
         assert seg.SegmentSequence[0].SegmentAlgorithmType == ("SEMIAUTOMATIC" if item.algorithm else "MANUAL")
         assert seg.SOPInstanceUID == seg.file_meta.MediaStorageSOPInstanceUID and seg.SOPInstanceUID.is_valid
-        found = imports.read(tmp_path / "out" / place, {"other": picture((20, 20)), "mine": scan})
+        found = mask_imports.read(tmp_path / "out" / place, {"other": picture((20, 20)), "mine": scan})
         assert np.array_equal(found.masks["mine"], item.mask_xyz) and found.labels == {"mine": item.label}
     uids = {pydicom.dcmread(tmp_path / "out" / place)[keyword].value for place in written.places[:3]
             for keyword in ("SOPInstanceUID", "SeriesInstanceUID")}  # fmt: skip
@@ -335,7 +336,7 @@ def test_equal_items_make_equal_bytes_and_nobody_is_named(tmp_path, format):
         text = " ".join(file.namelist())
     assert SECRET not in text
     if format in ("folder", "nifti", "coco"):
-        same(imports.read(first, scans_of(items)), items)
+        same(mask_imports.read(first, scans_of(items)), items)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     for again in (lambda: exports.write(items, format, tmp_path / "a"), lambda: exports.zipped(tmp_path / "a")):
         with pytest.raises(ValueError, match="is there already"):
@@ -346,7 +347,7 @@ def test_names_are_kept_when_given_and_refused_when_unsafe(tmp_path):
     first, second, *_ = pictures()
     given = [Annotated(first.scan, first.mask_xyz, "benign", "Fall 1"), second]
     assert exports.write(given, "folder", tmp_path / "out").places == ("masks/Fall 1.png", "masks/image-0002.png")
-    same(imports.read(tmp_path / "out", scans_of(given)), given)
+    same(mask_imports.read(tmp_path / "out", scans_of(given)), given)
     for name in ("../a", "a/b", "a\\b", ".hidden", "a\n", "con", "NUL.x", "a" * 101, "a:b", "a.", "e\u0301", " a"):
         with pytest.raises(ValueError, match="name of image 1") as caught:
             exports.write([Annotated(first.scan, first.mask_xyz, name=name)], "folder", tmp_path / "no")
@@ -424,7 +425,7 @@ def three() -> dict[str, Scan]:
     ],
 )
 def test_annotations_are_on_the_image_of_their_id_whatever_its_type(tmp_path, ids):
-    found = imports.read(written(tmp_path, annotated(*ids)), three())
+    found = mask_imports.read(written(tmp_path, annotated(*ids)), three())
     assert not found.notes
     for number, name in enumerate(three()):
         assert np.array_equal(found.masks[name][:, :, 0].T, square(number))
@@ -436,7 +437,7 @@ def test_annotations_are_on_the_image_of_their_id_whatever_its_type(tmp_path, id
     (([1], 2, 3), ["000002", "000003"], "000001: its entry in the COCO file has no id"),
 ])  # fmt: skip
 def test_images_with_repeated_or_missing_ids_are_refused(tmp_path, ids, kept, message):
-    found = imports.read(written(tmp_path, annotated(*ids)), three())
+    found = mask_imports.read(written(tmp_path, annotated(*ids)), three())
     assert sorted(found.masks) == kept and any(note.startswith(message) for note in found.notes)
     for name in kept:
         assert np.array_equal(found.masks[name][:, :, 0].T, square(int(name) - 1))
@@ -445,7 +446,7 @@ def test_images_with_repeated_or_missing_ids_are_refused(tmp_path, ids, kept, me
 def test_annotations_of_no_image_are_reported_and_touch_none(tmp_path):
     whole = annotated(1, 2, 3)
     whole["annotations"][0]["image_id"], whole["annotations"][2]["image_id"] = "1", 99
-    found = imports.read(written(tmp_path, whole), three())
+    found = mask_imports.read(written(tmp_path, whole), three())
     assert list(found.masks) == ["000002"] and np.array_equal(found.masks["000002"][:, :, 0].T, square(1))
     assert any("2 annotations of the COCO file name no image" in note for note in found.notes)
     assert any(note.startswith("000001, 000003: the COCO file lists it without annotations") for note in found.notes)
@@ -455,7 +456,7 @@ def test_file_names_of_coco_are_matched_from_the_most_to_the_least_exact(tmp_pat
     def found(names: tuple[str, ...], *known: str) -> list[tuple[str, int]]:
         scans = {name: picture((96, 128)) for name in known}
         try:
-            masks = imports.read(written(tmp_path, annotated(*range(len(names)), names=names)), scans).masks
+            masks = mask_imports.read(written(tmp_path, annotated(*range(len(names)), names=names)), scans).masks
         except UnreadableImage:
             return []
         return sorted(
@@ -481,7 +482,7 @@ def test_run_lengths_of_crowds_count_and_background_does_not(tmp_path):
         {"id": 9, "image_id": 2, "category_id": 4, "segmentation": [[0, 0, 128, 0, 128, 96, 0, 96]]}
     )
     whole["categories"].append({"id": 4, "name": "Background"})
-    found = imports.read(written(tmp_path, whole), three())
+    found = mask_imports.read(written(tmp_path, whole), three())
     assert np.array_equal(found.masks["000001"][:, :, 0].T, square(2)) and np.array_equal(
         found.masks["000002"][:, :, 0].T, square(1)
     )
@@ -491,11 +492,10 @@ def test_several_kinds_on_one_image_are_merged_and_reported(tmp_path):
     whole = annotated(1, 1, 3)
     whole["images"] = [whole["images"][0], whole["images"][2]]
     whole["annotations"][1]["category_id"] = 2
-    whole["categories"].append({"id": 2, "name": "cyst"})
-    found = imports.read(written(tmp_path, whole), three())
-    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(0) | square(1)) and found.labels == {
-        "000003": "lesion"
-    }
+    whole["categories"] = [{"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"}]
+    found = mask_imports.read(written(tmp_path, whole), three())
+    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(0) | square(1))
+    assert found.labels == {"000003": "benign"}
     assert found.notes == ("000001: what is marked on it has several names; all of it was taken as lesion.",)
 
 
@@ -510,7 +510,7 @@ def test_several_kinds_on_one_image_are_merged_and_reported(tmp_path):
 )
 def test_other_tools_are_refused_by_name(tmp_path, whole, message):
     with pytest.raises(UnreadableImage, match=message):
-        imports.read(written(tmp_path, whole), three())
+        mask_imports.read(written(tmp_path, whole), three())
 
 
 @pytest.mark.parametrize("name, text, message", [
@@ -525,7 +525,7 @@ def test_files_without_masks_are_reported(tmp_path, name, text, message):
         path.unlink()
         path = exports.zipped(tmp_path / "up")
     with pytest.raises(UnreadableImage, match=message):
-        imports.read(path, three())
+        mask_imports.read(path, three())
 
 
 @pytest.mark.parametrize(
@@ -540,7 +540,7 @@ def test_files_without_masks_are_reported(tmp_path, name, text, message):
 )
 def test_masks_called_after_their_images_in_other_ways(tmp_path, image, mask):
     save(tmp_path / "up" / f"{mask}.png", np.uint8(255) * square(1))
-    found = imports.read(tmp_path / "up", {image: picture((96, 128)), "other": picture((96, 128), 1)})
+    found = mask_imports.read(tmp_path / "up", {image: picture((96, 128)), "other": picture((96, 128), 1)})
     assert list(found.masks) == [image] and np.array_equal(found.masks[image][:, :, 0].T, square(1))
 
 
@@ -578,7 +578,7 @@ def test_only_masks_are_read_as_masks(tmp_path, images, masks, zipped):
             else None
         )
         scans[f"{number:06d}"] = imaging.read([tmp_path / "up" / images / f"{number:06d}.png"], "ultrasound")
-    found = imports.read(exports.zipped(tmp_path / "up") if zipped else tmp_path / "up", scans)
+    found = mask_imports.read(exports.zipped(tmp_path / "up") if zipped else tmp_path / "up", scans)
     assert not found.notes and len(found.masks) == 3
     for number, name in enumerate(scans):
         assert np.array_equal(found.masks[name][:, :, 0].T, square(number))
@@ -588,18 +588,18 @@ def test_pictures_that_are_no_masks_are_reported(tmp_path):
     scans = {"a": picture((96, 128)), "b": picture((96, 128), 1)}
     save(tmp_path / "one" / "a.png", photograph(0))
     save(tmp_path / "one" / "b.png", np.uint8(255) * square(0))
-    found = imports.read(tmp_path / "one", scans)
+    found = mask_imports.read(tmp_path / "one", scans)
     assert list(found.masks) == ["b"] and found.notes[0].startswith("a: a picture of its name has continuous greys")
     pixels = np.rint(scans["a"].slice(0) * 255).astype(np.uint8)
     save(tmp_path / "two" / "a.png", pixels)
     with pytest.raises(UnreadableImage, match="are images and not masks"):
-        imports.read(tmp_path / "two", scans)
+        mask_imports.read(tmp_path / "two", scans)
     for quality, name in ((95, "masks/a.jpg"), (75, "GT/a.jpg")):
         (tmp_path / name).parent.mkdir(parents=True)
         Image.fromarray(np.uint8(255) * square(1)).save(tmp_path / name, quality=quality)
-        assert np.array_equal(imports.read((tmp_path / name).parent, scans).masks["a"][:, :, 0].T, square(1))
+        assert np.array_equal(mask_imports.read((tmp_path / name).parent, scans).masks["a"][:, :, 0].T, square(1))
         Image.fromarray(np.uint8(255) * square(1)).save(tmp_path / "a.jpg", quality=quality)
-        assert np.array_equal(imports.read(tmp_path / "a.jpg", scans).masks["a"][:, :, 0].T, square(1))
+        assert np.array_equal(mask_imports.read(tmp_path / "a.jpg", scans).masks["a"][:, :, 0].T, square(1))
 
 
 def test_volumes_beside_their_labels(tmp_path):
@@ -618,7 +618,7 @@ def test_volumes_beside_their_labels(tmp_path):
     (tmp_path / "up").mkdir()
     for folder in ("imagesTr", "labelsTr"):
         (tmp_path / folder).rename(tmp_path / "up" / folder)
-    found = imports.read(tmp_path / "up", {"case_0000": scan, "other": picture((20, 30))})
+    found = mask_imports.read(tmp_path / "up", {"case_0000": scan, "other": picture((20, 30))})
     assert np.array_equal(found.masks["case_0000"], label) and not found.notes
 
 
@@ -636,7 +636,7 @@ def test_masks_that_may_belong_to_two_images_are_refused(tmp_path):
         save(tmp_path / "m" / reader / "d.png", np.uint8(255) * square(number))
         save(tmp_path / "m" / reader / "e.png", np.uint8(255) * square(0))
     scans |= {"d": picture((96, 128), 5), "e": picture((96, 128), 6)}
-    found = imports.read(tmp_path / "m", scans)
+    found = mask_imports.read(tmp_path / "m", scans)
     assert sorted(found.masks) == ["c", "e"]
     assert np.array_equal(found.masks["c"][:, :, 0].T, square(1) | square(0))
     notes = " ".join(found.notes)
@@ -664,19 +664,19 @@ def test_masks_of_others(tmp_path):
     save(tmp_path / "m" / "a.png", np.zeros((20, 30), np.uint8))  # the image itself
     save(tmp_path / "m" / "b.1_seg.tif", np.zeros((25, 18), np.uint8))
     save(tmp_path / "m" / f"{SECRET}_mask.png", mask)
-    found = imports.read(tmp_path / "m", scans)
+    found = mask_imports.read(tmp_path / "m", scans)
     assert np.array_equal(found.masks["a"][:, :, 0].T, mask | ~mask[:, ::-1]) and set(found.masks) == {"a"}
     assert found.notes[0].startswith("b.1: The mask is 18 × 25") and "1 mask belongs to no image" in found.notes[1]
     assert (
         SECRET not in " ".join(found.notes) and SECRET not in repr(found) and found.strangers == (f"{SECRET}_mask.png",)
     )
     only = save(tmp_path / "whatever.png", mask)
-    assert np.array_equal(imports.read(only, {"a": scans["a"]}).masks["a"][:, :, 0].T, mask)
+    assert np.array_equal(mask_imports.read(only, {"a": scans["a"]}).masks["a"][:, :, 0].T, mask)
     wrong = {"a": picture((21, 30))}
     with pytest.raises(UnreadableImage, match="a: The mask is 30 × 20"):
-        imports.read(only, wrong)
+        mask_imports.read(only, wrong)
     with pytest.raises(UnreadableImage, match="cannot be the mask of a volume"):
-        imports.read(only, {"c": scans["c"]})
+        mask_imports.read(only, {"c": scans["c"]})
 
 
 def test_nifti_masks_lie_on_the_grid(tmp_path):
@@ -684,18 +684,18 @@ def test_nifti_masks_lie_on_the_grid(tmp_path):
     mask = random(scan.voxels_xyz.shape)
     image = nibabel.Nifti1Image(mask.astype(np.int16) * 3, scan.affine)
     nibabel.save(image, tmp_path / "c.nii")
-    assert np.array_equal(imports.read(tmp_path / "c.nii", {"c": scan}).masks["c"], mask)
+    assert np.array_equal(mask_imports.read(tmp_path / "c.nii", {"c": scan}).masks["c"], mask)
     moved = scan.affine.copy()
     moved[0, 3] += 0.5
     nibabel.save(nibabel.Nifti1Image(mask.astype(np.uint8), moved), tmp_path / "c.nii")
     with pytest.raises(UnreadableImage, match="another grid"):
-        imports.read(tmp_path / "c.nii", {"c": scan})
+        mask_imports.read(tmp_path / "c.nii", {"c": scan})
     nibabel.save(nibabel.Nifti1Image(mask[:, :, :-1].astype(np.uint8), scan.affine), tmp_path / "c.nii")
     with pytest.raises(UnreadableImage, match="voxels but its image is"):
-        imports.read(tmp_path / "c.nii", {"c": scan})
+        mask_imports.read(tmp_path / "c.nii", {"c": scan})
     nibabel.save(nibabel.Nifti1Image(np.stack([mask] * 2, -1).astype(np.uint8), scan.affine), tmp_path / "c.nii")
     with pytest.raises(UnreadableImage, match="2 volumes"):
-        imports.read(tmp_path / "c.nii", {"c": scan})
+        mask_imports.read(tmp_path / "c.nii", {"c": scan})
 
 
 def coco(folder: Path, segmentation: object, size: tuple[int, int] = (20, 30), **more: object) -> Path:
@@ -711,7 +711,7 @@ def test_coco_of_others(tmp_path):
     scans, mask = {"a": picture((20, 30)), "b": picture((20, 20))}, random((20, 30))
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
     for counts in (theirs, run_lengths.encode(mask).tolist()):
-        found = imports.read(coco(tmp_path, {"size": [20, 30], "counts": counts}), scans)
+        found = mask_imports.read(coco(tmp_path, {"size": [20, 30], "counts": counts}), scans)
         assert (
             np.array_equal(found.masks["a"][:, :, 0].T, mask)
             and found.labels == {"a": "cyst"}
@@ -720,9 +720,9 @@ def test_coco_of_others(tmp_path):
     two = [[2, 1, 6, 1, 6, 4, 2, 4], [10.0, 10.0, 12.0, 10.0, 12.0, 13.0, 10.0, 13.0]]
     expected = np.zeros((20, 30), bool)
     expected[1:4, 2:6] = expected[10:13, 10:12] = True
-    assert np.array_equal(imports.read(coco(tmp_path, two), scans).masks["a"][:, :, 0].T, expected)
+    assert np.array_equal(mask_imports.read(coco(tmp_path, two), scans).masks["a"][:, :, 0].T, expected)
     with pytest.raises(UnreadableImage, match="a: its size"):
-        imports.read(coco(tmp_path, two, (30, 20)), scans)
+        mask_imports.read(coco(tmp_path, two, (30, 20)), scans)
 
 
 @pytest.mark.parametrize(
@@ -756,7 +756,7 @@ def test_coco_of_others(tmp_path):
 )
 def test_hostile_segmentations_are_left_out_in_a_sentence(tmp_path, segmentation):
     with pytest.raises(UnreadableImage, match="^a: .*left out|^a: .*allowed"):
-        imports.read(coco(tmp_path, segmentation), {"a": picture((20, 30))})
+        mask_imports.read(coco(tmp_path, segmentation), {"a": picture((20, 30))})
 
 
 @pytest.mark.parametrize(
@@ -786,7 +786,7 @@ def test_hostile_files_are_refused_in_a_sentence(tmp_path, data):
     path = tmp_path / f"{SECRET}.json"
     path.write_bytes(data)
     with pytest.raises(UnreadableImage) as caught:
-        imports.read(path, {"a": picture((20, 30)), "b": picture((20, 30))})
+        mask_imports.read(path, {"a": picture((20, 30)), "b": picture((20, 30))})
     assert "SECRET" not in str(caught.value) and str(caught.value).endswith(".") and len(str(caught.value)) < 400
 
 
@@ -800,7 +800,7 @@ def test_work_is_bounded(tmp_path, monkeypatch):
             + 20 * 30 // imports.coco._PER_VOLUME
         )
         monkeypatch.setattr(imports.coco.PixelBudget, "__init__", lambda self, left=left: setattr(self, "left", left))
-        found = imports.read(path, {"a": picture((20, 30))})
+        found = mask_imports.read(path, {"a": picture((20, 30))})
         assert len(found.notes) == notes and all("far more masks" in note for note in found.notes)
 
 
@@ -812,25 +812,25 @@ def test_names_in_a_zip_are_no_paths(tmp_path, monkeypatch):
         file.writestr("/etc/masks/b.png", data.getvalue())
         file.writestr("images/a.png", b"not read")
     before = sorted(tmp_path.parent.rglob("*"))
-    found = imports.read(tmp_path / "z.zip", {"a": picture((20, 30)), "b": picture((20, 30))})
+    found = mask_imports.read(tmp_path / "z.zip", {"a": picture((20, 30)), "b": picture((20, 30))})
     assert set(found.masks) == {"a", "b"} and np.array_equal(found.masks["b"][:, :, 0].T, mask) and not found.notes
     assert sorted(tmp_path.parent.rglob("*")) == before
     (tmp_path / "folder" / "masks").mkdir(parents=True)
     (tmp_path / "folder" / "masks" / "a.png").symlink_to(tmp_path / "z.zip")
     with pytest.raises(UnreadableImage, match="no masks"):
-        imports.read(tmp_path / "folder", {"a": picture((20, 30))})
+        mask_imports.read(tmp_path / "folder", {"a": picture((20, 30))})
     for number in range(3):
         save(tmp_path / "many" / f"{number}.png", mask)
     monkeypatch.setattr(imports.upload.archive, "MAX_FILES", 2)
     with pytest.raises(UnreadableImage, match="too large"):
-        imports.read(tmp_path / "many", {"a": picture((20, 30))})
+        mask_imports.read(tmp_path / "many", {"a": picture((20, 30))})
 
 
 def test_masks_of_one_image_are_counted(tmp_path, monkeypatch):
     for number in range(4):
         save(tmp_path / "many" / f"a_mask_{number}.png", np.eye(20, 30, number, dtype=bool))
     monkeypatch.setattr(imports, "MAX_EACH", 3)
-    found = imports.read(tmp_path / "many", {"a": picture((20, 30))})
+    found = mask_imports.read(tmp_path / "many", {"a": picture((20, 30))})
     assert "More than 3 masks" in found.notes[0]
     assert np.array_equal(found.masks["a"][:, :, 0].T, sum(np.eye(20, 30, number) for number in range(3)) > 0)
 
@@ -846,7 +846,7 @@ def test_hostile_dicom_segs(tmp_path):
             setattr(data, keyword, value)
         data.save_as(tmp_path / "bad.dcm")
         with pytest.raises(UnreadableImage, match=match):
-            imports.read(tmp_path / "bad.dcm", {"c": scan})
+            mask_imports.read(tmp_path / "bad.dcm", {"c": scan})
 
     refused("fractional", SegmentationType="FRACTIONAL")
     refused("no segmentation", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
@@ -866,7 +866,7 @@ def test_hostile_dicom_segs(tmp_path):
             spoilt[at] = source.integers(256)
         (tmp_path / "bad.dcm").write_bytes(bytes(spoilt[: source.integers(100, len(spoilt))]))
         with contextlib.suppress(UnreadableImage):
-            imports.read(tmp_path / "bad.dcm", {"c": scan})
+            mask_imports.read(tmp_path / "bad.dcm", {"c": scan})
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
