@@ -1,4 +1,4 @@
-"""Strokes of the simulated annotator: the largest wrong region, and the brush or pen stroke along its middle."""
+"""Strokes of the simulated annotator: brush and pen along the middle of the largest wrong region."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
+
+from train.simulated_users import largest_error
 
 BRUSHES = (3.0, 6.0, 12.0, 24.0)  # radii in pixels, of which the annotator takes the one that mends most
 PEN = 2.0  # radius of a scribble in pixels
@@ -23,19 +25,6 @@ class Stroke:
     pixels_hw: np.ndarray
     lesion: bool
     length: int
-
-
-def largest_wrong(truth_hw: np.ndarray, mask_hw: np.ndarray) -> np.ndarray | None:
-    """Return the largest connected region that is all missed or all too much, bool (H, W); None when the mask
-    is right.
-    """
-    labels_hw, missed = ndimage.label(truth_hw & ~mask_hw)
-    surplus_hw, surplus = ndimage.label(mask_hw & ~truth_hw)
-    labels_hw = np.where(surplus_hw > 0, surplus_hw + missed, labels_hw)
-    if missed + surplus == 0:
-        return None
-    sizes = np.bincount(labels_hw.ravel())
-    return labels_hw == 1 + int(sizes[1:].argmax())
 
 
 def middle(region_hw: np.ndarray, least: float) -> tuple[np.ndarray, float]:
@@ -107,10 +96,11 @@ def brush(
     """Return the next stroke of a brush along the largest wrong region: of the sizes, no larger than fits, the one that
     mends most pixels, less those it spills on. None when all is right.
     """
-    region_hw = largest_wrong(truth_hw, mask_hw)
-    if region_hw is None:
+    found = largest_error(mask_hw, truth_hw)
+    if found is None:
         return None
-    lesion, best, most = bool(truth_hw[region_hw][0]), None, -np.inf
+    region_hw, lesion = found
+    best, most = None, -np.inf
     for radius in radii:
         line_n2, depth = middle(region_hw, radius + 1)
         pixels_hw = draw_stroke(line_n2, min(radius, max(0.0, np.ceil(depth) - 1)), region_hw.shape, noise, rng)
@@ -123,10 +113,11 @@ def brush(
 
 def pen(truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.Generator) -> Stroke | None:
     """Return the next scribble: thin, along the middle of the largest wrong region. None when all is right."""
-    region_hw = largest_wrong(truth_hw, mask_hw)
-    if region_hw is None:
+    found = largest_error(mask_hw, truth_hw)
+    if found is None:
         return None
+    region_hw, lesion = found
     deepest = float(ndimage.distance_transform_edt(np.pad(region_hw, 1)).max())
     line_n2, depth = middle(region_hw, DEEP * deepest)
     pixels_hw = draw_stroke(line_n2, min(PEN, max(0.0, np.ceil(depth) - 1)), region_hw.shape, noise, rng)
-    return Stroke(pixels_hw, bool(truth_hw[region_hw][0]), len(line_n2))
+    return Stroke(pixels_hw, lesion, len(line_n2))

@@ -186,10 +186,7 @@ def _parse_metadata(stated: str, path: Path) -> dict:
 
 
 def check_shapes(checkpoint: Checkpoint) -> None:
-    """Raise ValueError when a checkpoint's tensors are not those of the network that its metadata describe.
-
-    Takes no memory.
-    """
+    """Raise ValueError when tensors are not those of the network that the metadata describe. Takes no memory."""
     model = checkpoint.metadata["model"]
     try:
         wanted = _shapes(json.dumps(model, sort_keys=True))

@@ -117,10 +117,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def validation(metadata: dict, root: str | None) -> Stack:
-    """Return the validation part of the data set that a checkpoint was trained on, as the training saw it.
-
-    ValueError when it has none.
-    """
+    """Return the validation part of a checkpoint's data set as the training saw it. ValueError when it has none."""
     config, split = metadata["config"]["data"], splits.restore(metadata["split"])
     known = {key: config[key] for key in ("name", "size", "slice_stride", "modality") if key in config}
     stack = options.read(

@@ -10,6 +10,7 @@ import math
 from mpsams import calibration, datasets
 from mpsams.calibration import Rule
 from mpsams.checkpoint import Checkpoint
+from mpsams.tables import number
 
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
 NOT = (
@@ -261,8 +262,3 @@ def means(values: dict, unit: str) -> list[str]:
             f" ({unit}s without lesion in which one is outlined): {number(values['false_alarms'])}."
         ),
     ]
-
-
-def number(value: float | None) -> str:
-    """Return a number with three decimals, or a dash where the set was empty."""
-    return "–" if value is None else f"{value:.3f}"

@@ -186,10 +186,7 @@ def early(argv: Sequence[str] | None, option: str) -> str | None:
 
 
 def config_of(argv: Sequence[str] | None) -> dict:
-    """Return the contents of the TOML file named by --config; empty without one.
-
-    ValueError says what is wrong with the file.
-    """
+    """Return the contents of the TOML file of --config; {} without one. ValueError says what is wrong with it."""
     name = early(argv, "config")
     if name is None:
         return {}

@@ -133,10 +133,7 @@ def describe_file(path: Path) -> str:
 
 
 def ship(source: Path, path: Path, why: str | None = None) -> Path:
-    """Copy one run's checkpoint, rounded, with how it was chosen; an evaluation of what it replaces goes.
-
-    ValueError if it is too large.
-    """
+    """Copy a run's checkpoint, rounded, with its reason; drop the old one's evaluations. ValueError if too large."""
     found = checkpoint.load(source / "weights.safetensors")
     about, tensors = (
         {"rounded_from": found.sha256} | ({"chosen": why} if why else {}),

@@ -192,10 +192,7 @@ class Reproduction:
         return forecast.forecast(missing, finished, measure, bar=True)
 
     def finish(self, jobs: Sequence[Job], over: threading.Event) -> None:
-        """Do what is missing, in order, until the time is over.
-
-        Runs that fail are told at the end with a ValueError.
-        """
+        """Do what is missing, in order, until the time is over. Failures are told at the end with a ValueError."""
         self.out.mkdir(parents=True, exist_ok=True)
         self.prepare()
         failed: dict[str, str] = {}
@@ -241,10 +238,7 @@ class Reproduction:
         return dataset.select(dataset.cases[:cases]) if cases else dataset
 
     def attempt(self, job: Job, failed: dict[str, str]) -> bool:
-        """Do a job unless another process is doing it or has done it; return True if it was done here.
-
-        A refusal goes into ``failed``.
-        """
+        """Do a job unless another process does or did it; return True if done here. A refusal goes into ``failed``."""
         folder = self.out / job.name
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder / "lock") as mine:

@@ -93,10 +93,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def correct(folder: Path, steps: int, lr: float) -> dict:
-    """Learn in a run folder that ``retraining.prepare`` made; return its verdict.
-
-    Whatever goes wrong is told there in a sentence.
-    """
+    """Learn in a run folder that ``retraining.prepare`` made; return its verdict, which also states any error."""
     progress = ProgressReporter(folder)
     try:
         return learn(folder, progress, steps, lr)

@@ -64,10 +64,7 @@ def promote(project: Project, run: Run, user: str = "") -> Path:
 
 
 def rollback(project: Project, user: str = "") -> Path:
-    """Take the newest checkpoint out of use, into checkpoints/withdrawn/; return its new path.
-
-    ValueError: none is in use.
-    """
+    """Take the newest checkpoint out of use, into checkpoints/withdrawn/; return its path. ValueError without one."""
     with project.exclusive():
         in_use = promoted(project.folder)
         if not in_use:

@@ -110,10 +110,7 @@ class SliceContext:
 def slice_context(
     scan: Scan, span: Span, plane: str, index: int, network: Network | None, is_shared: bool = True
 ) -> SliceContext:
-    """Return a slice of a scan prepared for a network.
-
-    span: the values that networks see as 0 and 1. is_shared: see ``SliceContext``.
-    """
+    """Return a slice of a scan prepared for a network. span: its values 0 and 1. is_shared: see ``SliceContext``."""
     values_hw, spacing = scan.slice(index, plane), scan.spacing(plane)
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     return SliceContext(transforms.to_unit(values_hw, span), box, network, is_shared)

@@ -23,10 +23,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """The values used last, whose sizes add up to at most ``limit`` bytes; one that is larger is kept alone.
-
-    For several threads.
-    """
+    """The values used last, of at most ``limit`` bytes in all; a larger one is kept alone. For several threads."""
 
     def __init__(self, limit: int, size_of: Callable[[Value], int]) -> None:
         self.limit, self._size_of = limit, size_of

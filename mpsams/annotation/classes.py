@@ -32,10 +32,7 @@ DEFAULTS = {"ultrasound": ("benign", "malignant", "normal"), "ct": ("lesion", "n
 
 @dataclass(frozen=True)
 class ImageClass:
-    """A class that images of a project may have.
-
-    colour: "#rrggbb". key: of the keyboard, one letter or digit, "" for none.
-    """
+    """A class that images may have. colour: "#rrggbb". key: of the keyboard, one letter or digit, "" for none."""
 
     name: str
     colour: str = ""

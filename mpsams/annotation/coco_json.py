@@ -16,10 +16,7 @@ _LONGEST = 64  # characters of a label
 
 
 def read(data: bytes) -> tuple[list[dict], list[dict], list[dict]]:
-    """Read images, annotations and categories of a COCO file: lists of JSON objects.
-
-    UnreadableImage for anything else, by name where known.
-    """
+    """Read images, annotations and categories of a COCO file: lists of JSON objects. UnreadableImage for others."""
     if len(data) > MAX_BYTES:
         raise UnreadableImage(f"The COCO file is too large; {ALLOWED}.")
     if sum(map(data.count, (b"[", b"{", b","))) > MAX_PARTS:

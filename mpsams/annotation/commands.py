@@ -119,10 +119,7 @@ def reply_header(message: object) -> tuple[str, int]:
 
 
 def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
-    """Return the command that a message of the page holds.
-
-    images: those in memory, by token. ValueError says what is allowed.
-    """
+    """Return the command in a page's message. images: those in memory, by token. ValueError says what is allowed."""
     if not isinstance(message, Mapping):
         raise ValueError("the page sent nothing that can be understood")
     names = ("action", "key", "request_id", "changed", "seconds", "id")

@@ -147,10 +147,7 @@ class _Listed:
 
 
 def _check_items(items: Iterable[Annotated], listed: _Listed) -> Iterator[tuple[str, Annotated]]:
-    """Yield the items with their names. listed: gets their rows.
-
-    ValueError for names, labels, classes and masks that are not allowed.
-    """
+    """Yield the items with their names. listed: gets their rows. ValueError for wrong names, labels, classes, masks."""
     names: set[str] = set()
     for number, item in enumerate(items, start=1):
         name = _unique_name(number, item, names)

@@ -37,10 +37,7 @@ NO_FILE = (
 
 
 class ImageLoader:
-    """Opens the images of one session and keeps them.
-
-    images: those that are open. prefetched: the case that is likely to be opened next.
-    """
+    """Opens the images of one session and keeps them. images: open ones. prefetched: the case likely to be next."""
 
     def __init__(
         self,
@@ -208,10 +205,7 @@ class ImageLoader:
         )
 
     def _restore(self, matches: Callable[[CompressedImage], bool], case: Case | None = None) -> OpenImage | None:
-        """Bring a compressed image back into memory; None if none matches.
-
-        case: of it, if open. ValueError: it cannot be opened.
-        """
+        """Bring back a compressed image; None if none matches. case: its open case. ValueError: it cannot be opened."""
 
         def is_current(one: CompressedImage) -> bool:
             return not one.item or not one.is_safe or one.image.sha256 == (self._item_project.item(one.item).mask or "")
@@ -265,10 +259,7 @@ class ImageLoader:
         )
 
     def _reserve_memory(self, case: Case) -> None:
-        """Reserve the memory of an image's mask and proposal; other images are compressed if need be.
-
-        ValueError if there is none.
-        """
+        """Reserve memory for an image's mask and proposal; others are compressed if need be. ValueError without any."""
         size = 2 * case.scan.voxels_xyz.size
         try:
             self.reserve_memory(size)

@@ -9,10 +9,7 @@ import filelock
 
 
 def hold(path: Path) -> BinaryIO:
-    """Lock a file, made when it is not there, until it is closed.
-
-    ValueError: another app holds it. OSError: it cannot be written.
-    """
+    """Lock a file, made if need be, until it is closed. ValueError if another app holds it; OSError: not writable."""
     file = path.open("ab")
     try:
         is_ours = filelock.lock_descriptor(file.fileno(), blocking=False)

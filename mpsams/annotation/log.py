@@ -50,10 +50,7 @@ def synchronise(path: Path) -> None:
 
 
 def _append(path: Path, rows: Sequence[Mapping], finish: Callable[[Path], None] = lambda path: None) -> tuple[int, int]:
-    """Append rows and finish; return the size of the file before and then.
-
-    If either fails, nothing of the rows is kept.
-    """
+    """Append rows and finish; return the size of the file before and then. If either fails, no row is kept."""
     left = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode("ascii")
     before = truncate_partial_line(path)
     end = before + len(left)
@@ -103,10 +100,7 @@ class GroupCommit:
             self._end = self._synced = end
 
     def commit(self, position: tuple[int, int]) -> None:
-        """Return once all rows up to a position are on the disk.
-
-        OSError: they are not, and they were removed from the log.
-        """
+        """Return once all rows up to a position are on the disk. OSError: they are not, and the log has lost them."""
         failures, end = position
         with self._changed:
             while self._is_syncing and len(self._cut) == failures and self._synced < end:

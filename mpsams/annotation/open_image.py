@@ -234,10 +234,7 @@ class OpenImage:
         return made_hw
 
     def prompt(self, network: Network, plane: str, index: int, prompt: Prompt, structure: int = 1) -> PromptResult:
-        """Segment the object that a box and clicks mark on a slice.
-
-        Clicks added to the last prompt there refine its result.
-        """
+        """Segment the object that a box and clicks mark on a slice; more clicks refine the last prompt's result."""
         before, at = self.last_prompt, (plane, index, structure)
         if before is not None and before[0] == at and extends_prompt(prompt, before[1]):
             prompt = replace(prompt, mask=before[2])

@@ -117,10 +117,7 @@ class Project:
                 self._held.close()
 
     def open_inside(self, path: str) -> Project:
-        """Return the project of a folder in this one, made if need be; it is open as long as this one.
-
-        Raises as ``Project``.
-        """
+        """Return the project of a folder in this one, made if need be; closed with this one. Raises as ``Project``."""
         with self._lock:
             if path not in self._inside:
                 self._inside[path] = Project(self.folder / path)
@@ -276,17 +273,14 @@ class Project:
             several = f"There are {len(scan.choices)} images in it; the first is taken."
             return self.item(id), [*scan.notes, *[several] * (len(scan.choices) > 1)]
 
-    def set_priorities(self, priority: Mapping[str, float], user: str = "") -> None:
-        """Say how urgent items are, greater first (``annotations.priority``).
-
-        ValueError for what is no finite number.
-        """
+    def set_priorities(self, priority: Mapping[str, float]) -> None:
+        """Set how urgent items are, greater first (``annotations.priority``). ValueError for what is not finite."""
         rows = [
             {"item": self.item(id).id, "action": "prioritised", "priority": check_finite("priority", value)}
             for id, value in priority.items()
         ]
         with self._ready():
-            self._write(rows, user)
+            self._write(rows, "")
 
     def propose(
         self,
@@ -343,10 +337,7 @@ class Project:
         self, id: str, mask_xyz: np.ndarray | None = None, user: str = "", seconds: float = 0.0,
         truth_xyz: np.ndarray | None = None, expected: str | None = None, **more,
     ) -> Item:  # fmt: skip
-        """Accept a mask, by default the last saved one, else the proposal; it is then in ``accepted``.
-
-        The rest as ``save``.
-        """
+        """Accept a mask, by default the last saved one, else the proposal; it goes to ``accepted``. See ``save``."""
         with self._image_locks[self.item(id).id]:
             if mask_xyz is None:
                 saved = self.labels(id)
@@ -580,10 +571,7 @@ class Project:
             self._publish(self.item(item.id))
 
     def _add_found(self, path: Path) -> None:
-        """Add an image in images/ that the log does not know.
-
-        One that is not named by its content, or is none, is left alone.
-        """
+        """Add an image in images/ that the log lacks; one that is not named by its content, or none, is left alone."""
         if images.named_by_content(path):
             with suppress(ValueError):
                 self._write(added_line(path.name[:16], path.name[16:], imaging.read(images.files_of(path))), "")

@@ -5,35 +5,19 @@ Axes: H x W pixels of the working grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
-
-@dataclass(frozen=True)
-class PropagationConfig:
-    """Settings of the propagation, set on two built-in volumes and checked on others.
-
-    Lengths are shares of the grid's longer side.
-
-    blur: deviation at which intensities are compared. ring_width: width of the surroundings. depth_scale: depth in the
-    mask that has a logit of 1. intensity_clip: largest logit of the intensities. smoothing: deviation at which logits
-    are smoothed.
-    max_growth: how far a mask may grow.
-    """
-
-    blur: float = 0.008
-    ring_width: float = 0.04
-    depth_scale: float = 0.008
-    intensity_clip: float = 3.0
-    smoothing: float = 0.006
-    max_growth: float = 0.024
+# Set on two built-in volumes and checked on others. Lengths are shares of the grid's longer side.
+BLUR = 0.008  # deviation at which intensities are compared
+RING_WIDTH = 0.04  # of the surroundings
+DEPTH_SCALE = 0.008  # depth in the mask that has a logit of 1
+INTENSITY_CLIP = 3.0  # largest logit of the intensities
+SMOOTHING = 0.006  # deviation at which logits are smoothed
+MAX_GROWTH = 0.024  # of a mask
 
 
-def propagate_slice(
-    before_hw: np.ndarray, mask_hw: np.ndarray, after_hw: np.ndarray, config: PropagationConfig = PropagationConfig()
-) -> np.ndarray:
+def propagate_slice(before_hw: np.ndarray, mask_hw: np.ndarray, after_hw: np.ndarray) -> np.ndarray:
     """Return the mask, bool (H, W), of the slice after; it may be empty.
 
     before_hw, after_hw: intensities of the two slices in [0, 1]. mask_hw: bool, of the slice before. The logit of a
@@ -47,14 +31,12 @@ def propagate_slice(
     side = max(mask_hw.shape)
     depth_hw = (ndimage.distance_transform_edt(mask_hw) - ndimage.distance_transform_edt(~mask_hw)) / side
     blurred_hw, next_hw = (
-        ndimage.gaussian_filter(each.astype(np.float64), config.blur * side) for each in (before_hw, after_hw)
+        ndimage.gaussian_filter(each.astype(np.float64), BLUR * side) for each in (before_hw, after_hw)
     )
-    ring_hw = ~mask_hw & (depth_hw > -config.ring_width)
+    ring_hw = ~mask_hw & (depth_hw > -RING_WIDTH)
     lesion_hw, around_hw = (_log_density(blurred_hw[region_hw], next_hw) for region_hw in (mask_hw, ring_hw))
-    logit_hw = depth_hw / config.depth_scale + np.clip(
-        lesion_hw - around_hw, -config.intensity_clip, config.intensity_clip
-    )
-    grown_hw = (ndimage.gaussian_filter(logit_hw, config.smoothing * side) > 0) & (depth_hw > -config.max_growth)
+    logit_hw = depth_hw / DEPTH_SCALE + np.clip(lesion_hw - around_hw, -INTENSITY_CLIP, INTENSITY_CLIP)
+    grown_hw = (ndimage.gaussian_filter(logit_hw, SMOOTHING * side) > 0) & (depth_hw > -MAX_GROWTH)
     labels_hw, count = ndimage.label(grown_hw)
     return np.isin(labels_hw, np.setdiff1d(labels_hw[grown_hw & mask_hw], 0)) if count else grown_hw
 

@@ -36,10 +36,7 @@ TEMP_FILES = ("images", "masks", "training", BASE_CHECKPOINT)  # of a run that h
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run.
-
-    share: done, in [0, 1]. words: for people. state: "running", "done", "failed" or "cancelled".
-    """
+    """Progress of a run. share: done, in [0, 1]. words: for people. state: "running", "done", "failed", "cancelled"."""
 
     share: float
     words: str

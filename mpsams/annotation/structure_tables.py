@@ -31,10 +31,7 @@ def dataset(structures: Sequence[Structure], images: int, ending: str) -> bytes:
 
 
 def read_dataset(data: bytes) -> tuple[Structure, ...]:
-    """Return the structures that a dataset.json names; () for JSON that is none.
-
-    UnreadableImage for one whose labels cannot be read.
-    """
+    """Return the structures that a dataset.json names; () for other JSON. UnreadableImage for unreadable labels."""
     try:
         content = json.loads(data) if len(data) <= MAX_BYTES else None
     except (ValueError, RecursionError):

@@ -160,10 +160,7 @@ def take(project: Project, path: Path, user: str) -> Imported:
 
 
 def _take_classes(project: Project, image_classes: Mapping[str, str], user: str, result: Imported) -> None:
-    """Give images the classes that an import says; accepted images that have one keep it.
-
-    result: gets ids and notes.
-    """
+    """Give images the classes that an import says; accepted ones that have one keep it. result: gets ids and notes."""
     allowed, unknown, kept = [one.name for one in classes.defined(project)], 0, 0
     for id, name in image_classes.items():
         item, found = project.item(id), classes.match(allowed, name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from mpsams import schedule
 from mpsams.annotation import disk
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderView, ReaderViews
@@ -18,6 +19,7 @@ from mpsams.app.gradio_compat import page_query, root_blocks
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.gradio_compat.fair_queue import Keys
 from mpsams.app.learn.examples import finds_lesion
+from mpsams.app.learn.state import parse_number
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import BuiltInVolume
 from mpsams.inference import open_case
@@ -187,17 +189,22 @@ class Session:
         return self._tab
 
     def link_epoch(self, slider: gr.Slider) -> None:
-        """Link the slider of the tab being built to the epochs of other tabs in the browser; an image has one epoch."""
+        """Link the slider of the tab being built to the epochs of other tabs, in the browser, and keep it in the
+        address: an image has one epoch.
+        """
         on_event(slider.change, None, [slider], self.epoch, js="epoch => epoch")
         on_event(self._current_tab.select, None, [self.epoch], slider, js="epoch => epoch")
+
+        def read(values: Mapping[str, str], case: Case) -> dict:
+            epoch = parse_number("epoch", values.get("epoch", FIRST_EPOCH), 1, schedule.HORIZON)
+            return {slider: epoch, self.epoch: epoch}
+
+        self.keep_in_address({"epoch": slider}, read)
 
     def on_open(
         self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options
     ) -> gr.events.Dependency:
-        """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand.
-
-        options: as ``on_event`` takes them.
-        """
+        """Call ``show(*inputs)`` when the page opens, for what is not known before. options: as in ``on_event``."""
         page = root_blocks()
         assert page is not None  # it is being built
         return on_event(page.load, show, inputs, outputs, **options)

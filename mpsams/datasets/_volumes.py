@@ -214,10 +214,7 @@ def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
 
 
 def truth(path: Path, image: Scan, codes: Codes | None) -> LesionMask:
-    """Read the lesion mask of an image, by the rules of ``imaging.mask_files``.
-
-    ValueError names the file, OtherGrid does not.
-    """
+    """Read the lesion mask of an image by ``imaging.mask_files``. ValueError names the file, OtherGrid does not."""
     try:
         return mask_files.read(_files_of(path), image, codes)
     except OtherGrid:

@@ -35,10 +35,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class UploadedFiles:
-    """Uploaded files by which a case can be opened again, as long as they are there.
-
-    digest: of their bytes, in hexadecimal.
-    """
+    """Uploaded files by which a case can be opened again, while they are there. digest: of their bytes, hexadecimal."""
 
     files: tuple[Path, ...]
     modality: str | None
@@ -261,10 +258,7 @@ def _with_origin(drawn: Case, case: Case) -> Case:
 
 
 def set_window(case: Case, display_span: Span) -> Case:
-    """Return the case with other values shown as black and white; what networks see stays the same.
-
-    ValueError for an empty span.
-    """
+    """Return the case with other values as black and white, for the screen only. ValueError for an empty span."""
     if not display_span[0] < display_span[1]:
         raise ValueError(f"window from {display_span[0]:g} to {display_span[1]:g}; its width must be above 0")
     return replace(case, display_span=display_span)

@@ -143,10 +143,7 @@ def same_slice(one: Case, other: Case) -> bool:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The thresholds that were set for the networks on one image; for another image none is set.
-
-    own: by network, in (0, 1).
-    """
+    """The thresholds set for the networks on one image; none is set for another image. own: by network, in (0, 1)."""
 
     image: str = ""
     own: Mapping[str, float] = field(default_factory=dict)
@@ -169,10 +166,7 @@ def image_key(case: Case) -> str:
 
 @dataclass(frozen=True)
 class SliceComparison:
-    """The masks of the networks at their thresholds and how they compare.
-
-    threshold: of those that have none of their own.
-    """
+    """The masks of the networks at their thresholds, compared. threshold: of those that have none of their own."""
 
     predictions: SlicePredictions
     threshold: float = DEFAULT_THRESHOLD

@@ -98,10 +98,7 @@ def to_grid(unit_hw: np.ndarray, size: int) -> Tensor:
 
 
 def check_finite(x: Tensor) -> Tensor:
-    """Return a network's output.
-
-    NotFinite if it holds NaN or infinity, which no threshold exceeds, so that they would read as "no lesion".
-    """
+    """Return a network's output. NotFinite for NaN or infinity, which exceed no threshold and read as "no lesion"."""
     if not torch.isfinite(x).all():
         raise NotFinite(
             "the network answers this image with NaN or infinity; use other weights, or an image of another range of"

@@ -15,10 +15,7 @@ from mpsams.inference.case import YOURS, Case, UploadedFiles, build_case, networ
 
 
 def clustering_options(settings: dict, seed: float | None = 0) -> dict:
-    """Return the options of ``inference.study``: the registry's settings and the seed.
-
-    ValueError for a seed that is not allowed.
-    """
+    """Return the options of ``inference.study``: the registry's settings and the seed. ValueError for a wrong seed."""
     if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"seed {seed} must lie between 0 and {2**31 - 1}")
     return settings | {"seed": int(seed)}

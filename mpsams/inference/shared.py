@@ -161,10 +161,7 @@ def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
 
 
 def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str]) -> str:
-    """Return a picture of an array as text, from the store if it is there.
-
-    kind: names what ``draw`` does, the same for the same drawing.
-    """
+    """Return a picture of an array as text, from the store if it is there. kind: names what ``draw`` does."""
     return results.get((kind, digest(values_hw)), partial(draw, values_hw))
 
 

@@ -114,10 +114,7 @@ class MapPrediction(Method):
         return schedule.mask_ratio(paper_epoch, self.config.start, self.config.tau)
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor:
-        """Return the maps to predict: uint8 (B, I, J), 255 = most like lesion.
-
-        ValueError when the target is "truth" and none is given.
-        """
+        """Return the maps to predict: uint8 (B, I, J), 255 = most like lesion. ValueError for "truth" without one."""
         if self.config.target == "geodesic":
             map_b1ij = distance_map(images_b1hw, CELLS, CELLS)
         elif self.config.target == "centre":

@@ -127,10 +127,7 @@ class MaskedAutoencoder(Method):
         )
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """Return the patches that look like lesion, or are: bool (B, rows, columns).
-
-        None in random order, which needs none.
-        """
+        """Return the patches that look like lesion, or are: bool (B, rows, columns); None in random order."""
         if self.config.order == "random":
             return None
         if self.config.order == "lesion-first":

@@ -50,12 +50,12 @@ APART = 0.17  # of the axis's height, between two names
 Curve = tuple[str, str, str | tuple, Sequence[float], Mapping[str, Sequence[float]]]
 
 
-def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_SELECTORS[0]) -> Figure:
+def information(records: Mapping[str, Mapping]) -> Figure:
     """Draw a column per record, by what its data set is called; rows: bits left undecided by epoch, for the four
     variants of the method; bits shared by hidden and visible patches by ratio; and the same per hidden patch.
 
-    Lines are means over images, bands their quartiles. selector: of the lesion clusters in the upper row. The lower
-    rows' shade is where adaptive masking goes, from its first epoch to its last. ValueError without a record.
+    Lines are means over images, bands their quartiles. The lower rows' shade is where adaptive masking goes, from its
+    first epoch to its last. ValueError without a record.
     """
     if not records:
         raise ValueError("no record to draw; expected at least one, from python -m benchmarks.information")
@@ -67,7 +67,7 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
     for column, (title, record) in enumerate(records.items()):
         by_epoch, by_ratio, per_patch = grid[:, column]
         names = column == len(records) - 1
-        _draw(by_epoch, draw_undecided(record, selector), names)
+        _draw(by_epoch, draw_undecided(record), names)
         _draw(by_ratio, draw_shared(record), names)
         _draw(per_patch, draw_shared(record, each=True), names)
         by_epoch.set_xscale("log")
@@ -111,9 +111,9 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
     return fix_layout(figure)
 
 
-def draw_undecided(record: Mapping, selector: str) -> list[Curve]:
-    """Return the bits left undecided by epoch, a curve per variant."""
-    found = record["undecided"]["random"] | record["undecided"][selector]
+def draw_undecided(record: Mapping) -> list[Curve]:
+    """Return the bits left undecided by epoch, a curve per variant, with the paper's first selector."""
+    found = record["undecided"]["random"] | record["undecided"][clusters.PAPER_SELECTORS[0]]
     return [
         (words, LOOKS[name][0], LOOKS[name][2], record["epochs"], found[name]) for name, words in STRATEGIES.items()
     ]

@@ -181,10 +181,7 @@ def _beside(figure: Figure, at_xy: tuple[float, float], title: str, inches: floa
 
 
 def _outline_legend(figure: Figure, known: bool, above: float) -> None:
-    """Draw the legend of outlines and numbers below the cells.
-
-    above: share of the figure\'s height that is left below it.
-    """
+    """Draw the legend of outlines and numbers below the cells. above: share of the height left below it."""
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=PREDICTED, linestyle=(0, (3.0, 1.4)), linewidth=1.4, label="method")]

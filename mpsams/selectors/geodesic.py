@@ -26,10 +26,7 @@ NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) 
 
 
 def split(x_bchw: Tensor, patch: int, *ignored: str | float) -> Clusters:
-    """Cluster patches by their ``distance``; the farther cluster is lesion, whatever its size.
-
-    ignored: of the paper's selectors.
-    """
+    """Cluster patches by ``distance``; the farther cluster is lesion, of any size. ignored: for other selectors."""
     return split_numbers(distance(x_bchw, patch))
 
 

@@ -11,13 +11,7 @@ from mpsams.selectors._covariance import covariance, similarities, split_rows, t
 from mpsams.selectors._two_means import Clusters
 
 
-def relation(
-    x_bchw: Tensor,
-    patch: int,
-    normalise: str = "standardised",
-    temperature: float = 1.0,
-    similarity: str = "inner-product",
-) -> Tensor:
+def relation(x_bchw: Tensor, patch: int, normalise: str, temperature: float, similarity: str) -> Tensor:
     """Return the matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
 
     Covariance between patches divided by the temperature, then a softmax over each row. similarity: "inner-product" for
@@ -33,12 +27,6 @@ def relation(
     return (between_bll / temperature).softmax(dim=2)
 
 
-def split(
-    x_bchw: Tensor,
-    patch: int,
-    normalise: str = "standardised",
-    temperature: float = 1.0,
-    similarity: str = "inner-product",
-) -> Clusters:
+def split(x_bchw: Tensor, patch: int, normalise: str, temperature: float, similarity: str) -> Clusters:
     """Cluster the rows of ``relation`` in two; the smaller cluster is lesion."""
     return split_rows(x_bchw, patch, relation(x_bchw, patch, normalise, temperature, similarity))

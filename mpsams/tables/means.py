@@ -284,18 +284,13 @@ def absent_runs(
     return [run for run in grid if run not in there]
 
 
-def per_image(
-    results: Results, method: str, labels: float, recipe: str, measure: str = "dsc", lesions: bool = True
-) -> dict[str, float]:
-    """Return each case's mean over a method's runs; only of cases with a lesion by default. Empty without a run."""
+def per_image(results: Results, method: str, labels: float, recipe: str) -> dict[str, float]:
+    """Return the mean DSC over a method's runs of each case with a lesion. Empty without a run."""
     runs = results.of(method, labels, recipe)
     if not runs:
         return {}
-    mean_nk = np.mean([run.scores_nk for run in runs], axis=0)
-    column = COLUMNS.index(one_of("measure", measure, MEASURES))
-    return {
-        case: float(row[column]) for case, row in zip(results.cases, mean_nk, strict=True) if row[5] > 0 or not lesions
-    }
+    mean_nk, dsc = np.mean([run.scores_nk for run in runs], axis=0), COLUMNS.index("dsc")
+    return {case: float(row[dsc]) for case, row in zip(results.cases, mean_nk, strict=True) if row[5] > 0}
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:

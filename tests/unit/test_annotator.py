@@ -20,17 +20,6 @@ def rectangle(top: int, left: int, height: int, width: int, side: int = 64) -> n
     return found
 
 
-def test_the_largest_wrong_region_is_missed_or_too_much():
-    truth = rectangle(5, 5, 10, 10) | rectangle(40, 40, 6, 6)
-    surplus = rectangle(30, 5, 8, 8)
-    assert (annotator_strokes.largest_wrong(truth, surplus) == rectangle(5, 5, 10, 10)).all()
-    assert (annotator_strokes.largest_wrong(truth, surplus | rectangle(5, 5, 10, 10)) == surplus).all()
-    assert annotator_strokes.largest_wrong(truth, truth) is None
-    # missed above, too much below: two regions
-    touching = annotator_strokes.largest_wrong(rectangle(0, 0, 4, 4), rectangle(4, 0, 4, 5))
-    assert (touching == rectangle(4, 0, 4, 5)).all()
-
-
 def test_the_middle_of_a_bar_is_its_middle_line():
     line, depth = annotator_strokes.middle(rectangle(20, 10, 7, 41), 4)
     assert depth == 4 and set(line[:, 0]) == {23} and sorted(line[:, 1]) == list(range(13, 48))

@@ -123,7 +123,7 @@ def test_every_selector_keeps_the_contract(name):
     images alike.
     """
     x_bchw = torch.rand(3, 1, 32, 48, generator=torch.Generator().manual_seed(0))
-    found = selectors.find(name).split(x_bchw, 8)
+    found = clusters.split(x_bchw, 8, name)
     assert found.lesion_bl.shape == found.score_bl.shape == (3, 24) and found.lesion_bl.dtype == torch.bool
     assert found.score_bl.isfinite().all() and found.lesion_bl.any(dim=1).all() and not found.lesion_bl.all(dim=1).any()
     assert torch.equal(clusters.lesion_patches(x_bchw, 8, name), found.lesion_bl) and torch.equal(

@@ -19,10 +19,7 @@ KEPT = 32  # answers that are kept for whoever asks next
 
 @dataclass(frozen=True)
 class RecordFiles:
-    """The records there are: plans with their files, and what is wrong with files that cannot be read.
-
-    key: their ``records_version``.
-    """
+    """The records: plans with their files, and what is wrong with unreadable files. key: their ``records_version``."""
 
     key: str
     plans: Mapping[str, tuple[Path, ...]]

@@ -33,10 +33,7 @@ CUSTOM = "custom"
 
 
 def build(session: Session, outlines: bool = True) -> None:
-    """Lay out the bar in the tab that is being built, and register its events.
-
-    outlines: the tab's pictures have outlines.
-    """
+    """Lay out the bar in the tab that is being built, with its events. outlines: the tab's pictures have outlines."""
     bar = gr.HTML(render("viewer_bar", outlines=outlines), js_on_load=read_scripts(*SCRIPTS))
     values = gr.HTML("", elem_classes="viewer-values")
     on_event(bar.values, slice_values, [session.case], values)

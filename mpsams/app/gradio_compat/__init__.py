@@ -48,10 +48,7 @@ def root_blocks() -> gr.Blocks | None:
 
 
 def save_to_cache(data: bytes, name: str, component: gr.components.Component) -> str:
-    """Write a file into gradio's cache, which is emptied by age; returns its path.
-
-    The folder's name is a hash of the content.
-    """
+    """Write a file into gradio's cache, which is emptied by age; return its path, in a folder named by a hash of it."""
     return gr.processing_utils.save_bytes_to_cache(data, name, component.GRADIO_CACHE)
 
 

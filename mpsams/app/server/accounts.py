@@ -30,11 +30,11 @@ SIGN_IN = (
 )
 
 
-def hashed(password: str, salt: bytes | None = None) -> str:
+def hashed(password: str) -> str:
     """Return the hash of a password as it is stored in the file. ValueError for one that is too short or too long."""
     if not SHORTEST <= len(password) <= LONGEST:
         raise ValueError(f"the password has {len(password)} characters; allowed are {SHORTEST} to {LONGEST}")
-    salt = secrets.token_bytes(16) if salt is None else salt
+    salt = secrets.token_bytes(16)
     return ":".join(("scrypt", str(_COST), str(_BLOCK), str(_PARALLEL), salt.hex(), _digest(password, salt).hex()))
 
 
@@ -54,10 +54,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def add(path: Path, name: str, password: str) -> None:
-    """Write an account into the file, which only its owner may read; one of the same name is replaced.
-
-    ValueError for a wrong name.
-    """
+    """Write an account into the file, which only its owner may read, or replace it. ValueError for a wrong name."""
     if not is_name(name):
         raise ValueError(f"name {name!r}; allowed are 1 to 64 printable characters without colon and space")
     there = read(path) if path.is_file() and path.read_text(encoding="utf-8").strip() else {}

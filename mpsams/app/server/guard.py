@@ -134,10 +134,7 @@ class Guard:
 
 
 def _is_foreign(path: str, method: str, headers: Mapping[str, str]) -> bool:
-    """Return True if a page of another site sent a request, as far as its headers tell.
-
-    A link to the page may be followed from anywhere.
-    """
+    """Return True if a page of another site sent a request, by its headers. A link may be followed from anywhere."""
     site, origin, host = headers.get("sec-fetch-site"), headers.get("origin"), headers.get("host", "")
     # a page without referrer may send "null" of itself
     if origin is not None and not (origin == "null" and site == "same-origin"):

@@ -63,10 +63,7 @@ def split(host: str) -> tuple[str, int | None]:
 
 
 def same_origin(url: str, host: str) -> bool:
-    """Return True if an Origin (or the address of a page) is that of the Host a request was sent to.
-
-    A port not stated is the usual one.
-    """
+    """Return True if an Origin, or a page's address, is the Host a request went to; the port may be implied."""
     try:
         parts = urlsplit(url)
     except ValueError:

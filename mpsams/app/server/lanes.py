@@ -65,10 +65,7 @@ class Turns:
     """Decides which waiting request is next. To be used by one thread."""
 
     def __init__(self, cores: int | None = None, is_known: Callable[[Hashable], bool] = lambda key: False) -> None:
-        """cores: processors that share the work; None is all there are.
-
-        is_known: says of a key whether its result is there.
-        """
+        """cores: processors that share the work; None for all. is_known: says of a key if its result is there."""
         cores = cores or os.cpu_count() or 1
         # requests that are worked on in each lane
         self._room = {SAVE: SAVES_AT_ONCE, PICTURE: cores, NETWORK: cores, LONG: max(1, cores // 2)}
@@ -114,19 +111,13 @@ class Turns:
         self.running[ticket] = self.lane_now(ticket)
 
     def end(self, ticket: Ticket, waiting: Iterable[Ticket] = ()) -> None:
-        """Note that a request is done.
-
-        waiting: those that still wait; visitors without any lose their place in the round.
-        """
+        """Note that a request is done. waiting: those that still wait; visitors without any leave the round."""
         self._done[self.running.pop(ticket, ticket.lane)] += 1
         there = {other.visitor for other in (*self.running, *waiting)}
         self._served = {visitor: turn for visitor, turn in self._served.items() if visitor in there}
 
     def refusal(self, ticket: Ticket, waiting: Sequence[Ticket]) -> str:
-        """Return a sentence if a request cannot be let in, "" if it can.
-
-        Only what waits for one visitor refuses that visitor.
-        """
+        """Return a sentence if a request cannot be let in, else "". A visitor is refused only for own requests."""
         sentence = self._refusal(ticket, waiting)
         self._refused[ticket.lane] += bool(sentence)
         return sentence

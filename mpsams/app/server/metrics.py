@@ -13,50 +13,24 @@ STARTED = time.time()
 
 def render(budget: Mapping, requests: Mapping[str, Mapping[str, int]], shared: Mapping[str, int]) -> str:
     """Return all metrics as text. budget, requests, shared: as under these and "shared_results" in /healthz."""
+    lanes = (
+        ("requests_running", "gauge", "Requests being worked on.", "running"),
+        ("requests_waiting", "gauge", "Requests that wait for their turn.", "waiting"),
+        ("requests_done_total", "counter", "Requests that were worked on.", "done"),
+        ("requests_refused_total", "counter", "Requests answered with: the app is busy.", "refused"),
+    )
     found = [
-        _metric(
-            "requests_running",
-            "gauge",
-            "Requests being worked on.",
-            {f'lane="{lane}"': each["running"] for lane, each in requests.items()},
-        ),
-        _metric(
-            "requests_waiting",
-            "gauge",
-            "Requests that wait for their turn.",
-            {f'lane="{lane}"': each["waiting"] for lane, each in requests.items()},
-        ),
-        _metric(
-            "requests_done_total",
-            "counter",
-            "Requests that were worked on.",
-            {f'lane="{lane}"': each["done"] for lane, each in requests.items()},
-        ),
-        _metric(
-            "requests_refused_total",
-            "counter",
-            "Requests answered with: the app is busy.",
-            {f'lane="{lane}"': each["refused"] for lane, each in requests.items()},
-        ),
-        _metric(
-            "visitors_bytes",
-            "gauge",
-            "Bytes that visitors hold.",
-            {f'kind="{kind}"': budget[kind]["used"] for kind in ("memory", "disk")},
-        ),
-        _metric(
-            "visitors_limit_bytes",
-            "gauge",
-            "Bytes that visitors may hold.",
-            {f'kind="{kind}"': budget[kind]["limit"] for kind in ("memory", "disk")},
-        ),
+        _metric(*metric, {f'lane="{lane}"': each[key] for lane, each in requests.items()}) for *metric, key in lanes
+    ]
+    held, most = ({f'kind="{kind}"': budget[kind][key] for kind in ("memory", "disk")} for key in ("used", "limit"))
+    asked = {f'found="{each}"': shared[each] for each in ("hits", "waits", "misses")}
+    found += [
+        _metric("visitors_bytes", "gauge", "Bytes that visitors hold.", held),
+        _metric("visitors_limit_bytes", "gauge", "Bytes that visitors may hold.", most),
         _metric("shared_results_bytes", "gauge", "Bytes of results that all visitors share.", {"": shared["used"]}),
         _metric("shared_results_limit_bytes", "gauge", "Bytes that shared results may take.", {"": shared["limit"]}),
         _metric(
-            "shared_results_asked_total",
-            "counter",
-            "Results asked for: in the store, waited for, computed.",
-            {f'found="{each}"': shared[each] for each in ("hits", "waits", "misses")},
+            "shared_results_asked_total", "counter", "Results asked for: in the store, waited for, computed.", asked
         ),
         _metric("process_resident_bytes", "gauge", "Resident memory of the process.", {"": resident()}),
         _metric(

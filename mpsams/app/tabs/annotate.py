@@ -262,10 +262,7 @@ class Listeners:
         return {self.state: annotation} | shown | self._show_case(annotation, before) | self.sidebar.update(annotation)
 
     def _show_case(self, annotation: AnnotationSession, before: Case | None) -> dict:
-        """Show the session's case in the other tabs if it changed.
-
-        before: the case that they show; None if that is not known.
-        """
+        """Show the session's case in the other tabs if it changed. before: the case that they show; None if unknown."""
         case, session = annotation.case, self.session
         if case is None or case is before:
             return {}

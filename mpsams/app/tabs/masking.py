@@ -11,7 +11,6 @@ from mpsams import clusters, inference, schedule
 from mpsams.app import endpoints as answers
 from mpsams.app.components import mask_maps, viewer
 from mpsams.app.events import endpoint, on_event
-from mpsams.app.learn.state import parse_number
 from mpsams.app.session import FIRST_EPOCH, Session
 from mpsams.inference.case import MODALITIES, Case, set_truth
 from mpsams.inference.registry import ModelRegistry
@@ -19,7 +18,6 @@ from mpsams.inference.registry import ModelRegistry
 TITLE = "Masking"
 PLACE = 1
 
-OPENS_AT = FIRST_EPOCH
 MARKS = (1, 10, 100, 800)
 INTRO = """<p class="lead"><strong>What you see.</strong> The image is cut into 256 patches, and the patches into two
 clusters; one (orange) is taken for lesion. MPS-AMS hides those first, and hides more each epoch: σ = 25% + ln(epoch) /
@@ -78,7 +76,7 @@ def build(session: Session) -> None:
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls scrub", equal_height=True):
         epoch = gr.Slider(
-            1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch of pretraining", min_width=240, buttons=[]
+            1, schedule.HORIZON, FIRST_EPOCH, step=1, label="Epoch of pretraining", min_width=240, buttons=[]
         )
         marks = [gr.Button(str(mark), size="sm", scale=0, min_width=46, elem_classes="mark") for mark in MARKS]
         player = gr.Button("Play", size="sm", scale=0, min_width=76, variant="primary", elem_classes="mark")
@@ -97,12 +95,6 @@ def build(session: Session) -> None:
     on_event(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player])
     session.link_epoch(epoch)
     session.on_case(show, [session.epoch, *which], stage)
-    session.keep_in_address(
-        {"epoch": epoch},
-        lambda values, case: dict.fromkeys(
-            (epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)
-        ),
-    )
     endpoints(registry)
 
 
@@ -119,7 +111,7 @@ def endpoints(registry: ModelRegistry) -> None:
     earlier = gr.Textbox("", visible=False, label="selector, under the name that it had in earlier versions")
     seed, epoch = (
         gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647"),
-        gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {answers.LAST_EPOCH}"),
+        gr.Number(FIRST_EPOCH, visible=False, label=f"epoch, from 1 to {answers.LAST_EPOCH}"),
     )
 
     def clusters_of(image, truth=None, modality="", seed=0, selector="", slice=0, reading=""):
@@ -127,7 +119,7 @@ def endpoints(registry: ModelRegistry) -> None:
         case = answers.case_of(registry, image, modality, slice, seed, selector or reading)
         return answers.clusters(set_truth(case, Path(truth)) if truth else case)
 
-    def mask(image, epoch=OPENS_AT, modality="", seed=0, selector="", slice=0, reading=""):
+    def mask(image, epoch=FIRST_EPOCH, modality="", seed=0, selector="", slice=0, reading=""):
         """Return the patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""
         case = answers.case_of(registry, image, modality, slice, seed, selector or reading)
         return answers.mask(case, inference.mask_at(case.study, answers.epoch_of(epoch)))

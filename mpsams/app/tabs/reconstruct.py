@@ -22,7 +22,6 @@ from mpsams.app.components.reconstruction_pictures import (
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.gradio_compat.fair_queue import Keys
-from mpsams.app.learn.state import parse_number
 from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import FIRST_EPOCH, Session
 from mpsams.inference import shared
@@ -34,7 +33,6 @@ from mpsams.plots import images
 TITLE = "Reconstruct"
 PLACE = 2
 
-OPENS_AT = FIRST_EPOCH
 WAYS = {"first": "Lesion first (MPS)", "random": "At random"}
 INTRO = """<p class="lead"><strong>What you see.</strong> The patches are hidden and a network that was never told what
 a lesion is fills them in. Both networks get the same hidden patches. The brighter the error map, the further off; good
@@ -55,7 +53,14 @@ def build(session: Session) -> None:
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls scrub", equal_height=True):
         epoch = gr.Slider(
-            1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch: how much is hidden", scale=5, min_width=240, buttons=[]
+            1,
+            schedule.HORIZON,
+            FIRST_EPOCH,
+            step=1,
+            label="Epoch: how much is hidden",
+            scale=5,
+            min_width=240,
+            buttons=[],
         )
         way = gr.Radio(
             [(label, name) for name, label in WAYS.items()],
@@ -75,12 +80,6 @@ def build(session: Session) -> None:
     on_event(gr.on, show, inputs, stage, lane=NETWORK, needs=needs, triggers=[epoch.input, way.input])
     session.link_epoch(epoch)
     session.on_case(show, [session.epoch, way], stage, lane=NETWORK, needs=needs)
-    session.keep_in_address(
-        {"epoch": epoch},
-        lambda values, case: dict.fromkeys(
-            (epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)
-        ),
-    )
     add_endpoint(registry)
 
 
@@ -88,7 +87,7 @@ def add_endpoint(registry: ModelRegistry) -> None:
     """Register /reconstruct."""
     image = gr.File(type="filepath", visible=False, label="image")
     seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")
-    at = gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {endpoints.LAST_EPOCH}")
+    at = gr.Number(FIRST_EPOCH, visible=False, label=f"epoch, from 1 to {endpoints.LAST_EPOCH}")
     modality = gr.Textbox(
         "", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says"
     )
@@ -99,7 +98,7 @@ def add_endpoint(registry: ModelRegistry) -> None:
         *(gr.File(visible=False, label=name) for name in ("masked", "reconstruction", "error")),
     ]
 
-    def reconstruct(image, epoch=OPENS_AT, modality="", seed=0, weights="", slice=0):
+    def reconstruct(image, epoch=FIRST_EPOCH, modality="", seed=0, weights="", slice=0):
         """Hide patches lesion first at an epoch and fill them in: numbers, and three PNG files of 256 × 256."""
         case = endpoints.case_of(registry, image, modality, slice, seed)
         name, epoch = (
