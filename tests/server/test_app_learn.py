@@ -17,7 +17,7 @@ from mpsams.app.address import Address
 from mpsams.app.learn import examples, handout, layout, lesson, quiz, quiz_page, transfer
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, STEPS, LessonState, SliceLink, make_link
-from mpsams.app.session import Session
+from mpsams.app.session import FIRST_EPOCH, Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.app.tabs import learn
 from mpsams.app.tabs import masking as masking_tab
@@ -372,7 +372,7 @@ def test_a_link_to_another_tab_sets_what_that_tab_keeps_and_nothing_else(address
         and session.case not in shows
         and session.settings["learn"].components["step"] not in shows
     )
-    assert address.open({"tab": "masking"})[epoch] == masking_tab.OPENS_AT
+    assert address.open({"tab": "masking"})[epoch] == FIRST_EPOCH
     for query in ({"tab": "masking", "epoch": "801"}, {"tab": "../x"}, {"tab": "masking", "image": "1c1c90c0e85dc056"}):
         assert "cannot be opened" in address.open(query)[session.sidebar.notice]
 

@@ -20,7 +20,8 @@ def render(budget: Mapping, requests: Mapping[str, Mapping[str, int]], shared: M
         ("requests_refused_total", "counter", "Requests answered with: the app is busy.", "refused"),
     )
     found = [
-        _metric(*metric, {f'lane="{lane}"': each[key] for lane, each in requests.items()}) for *metric, key in lanes
+        _metric(name, kind, text, {f'lane="{lane}"': each[key] for lane, each in requests.items()})
+        for name, kind, text, key in lanes
     ]
     held, most = ({f'kind="{kind}"': budget[kind][key] for kind in ("memory", "disk")} for key in ("used", "limit"))
     asked = {f'found="{each}"': shared[each] for each in ("hits", "waits", "misses")}
