@@ -128,8 +128,7 @@ class Reliability:
             counts += np.bincount(places, values, BINS)
 
     def table(self) -> dict:
-        """Return the expected calibration error over all pixels ("ece") and without the lowest bin ("ece_above"), and
-        the bins.
+        """Return the expected calibration error of all pixels ("ece"), without the lowest bin ("ece_above"), and bins.
 
         Of each bin: from, to, pixels, mean probability and share of lesion (None where it is empty). Errors are None
         without a pixel.
@@ -160,8 +159,7 @@ def tally(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def platt(counts_2k: np.ndarray, intercept: bool = True) -> tuple[float, float]:
-    """Fit slope and intercept of the logistic regression of truth on logit (Platt 1999, with his targets), by Newton's
-    method.
+    """Fit slope and intercept of the logistic regression of truth on logit (Platt 1999) by Newton's method.
 
     counts_2k: of ``tally``. intercept: False fits the slope alone, one over the temperature of Guo et al. (ICML 2017).
     ValueError unless there are both lesion and background, and the probability rises with the logit.

@@ -55,8 +55,7 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping) -> 
 
 
 def save_large(path: Path, tensors: dict[str, Tensor], metadata: Mapping, keep: Path) -> None:
-    """Write as ``save`` does, but straight from the tensors' memory, without a hash, and with Python free for other
-    threads.
+    """Write as ``save``, but straight from the tensors' memory, without a hash, and with Python free for threads.
 
     tensors: contiguous, on the CPU. keep: a name in the same folder for the file that was there before.
     """
@@ -72,8 +71,7 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """Yield a name to write to; afterwards that file is brought to the disk and takes the place of ``path``, or nothing
-    changes.
+    """Yield a name to write to; afterwards that file is brought to disk and replaces ``path``, or nothing changes.
 
     The name lies in a folder of its own, because safetensors writes to a random name beside it first, which a killed
     process leaves behind.

@@ -73,8 +73,7 @@ def offset(changes: Distortions, size: int) -> Tensor | None:
 
 
 def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
-    """Apply bias field, blur, speckle, noise and cut-outs, in this order, to square images in [0, 1]; the result is
-    clipped to it.
+    """Apply bias field, blur, speckle, noise and cut-outs, in this order, to square images in [0, 1], and clip.
 
     A cut-out is filled with the image's mean; its truth stays, so that what is hidden must be told from what is around
     it.

@@ -45,8 +45,7 @@ def _shares(true_pos_b: Tensor, pred_pos_b: Tensor, truth_pos_b: Tensor) -> dict
 def surface(
     pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None
 ) -> dict[str, float]:
-    """Return the 95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or volume (S, H,
-    W).
+    """Return 95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or (S, H, W).
 
     A surface is the pixels with a neighbour along an axis that is outside of the mask or of the image; distances run
     from each of them to the nearest of the other mask, as MONAI measures them. A volume of a single slice is an image.
@@ -167,8 +166,7 @@ def lift(chosen_bl: Tensor, lesion_bl: Tensor) -> Tensor:
 
 
 def auc(score_l: Tensor, lesion_l: Tensor) -> float:
-    """Return the area under the ROC curve of a patch score against lesion patches, both (L,); NaN if only one class is
-    there.
+    """Return the area under the ROC curve of a patch score against lesion patches, both (L,); NaN for one class.
 
     ValueError for a score that is NaN.
     """

@@ -32,8 +32,7 @@ def rescale(epoch: float, epochs: int, horizon: int = HORIZON) -> float:
 
 
 def warmup_cosine(progress: float, warmup: float = 0.1, floor: float = 0.0) -> float:
-    """Return a learning-rate factor in [0, 1]: a linear rise over the share ``warmup``, then half a cosine to
-    ``floor``.
+    """Return a learning-rate factor in [0, 1]: a linear rise over the share ``warmup``, half a cosine to ``floor``.
 
     progress: share of the training done before this step, in [0, 1].
     """

@@ -43,8 +43,7 @@ def window(values: np.ndarray, modality: str) -> tuple[float, float]:
 
 
 def scan_window(values: np.ndarray, modality: str) -> tuple[float, float]:
-    """Return the values that a network sees as 0 and as 1, as ``window``, for a file that may not hold its modality's
-    units.
+    """Return the values that a network sees as 0 and 1, as ``window``, of a file maybe not in its modality's units.
 
     Pictures hold no Hounsfield units, so a CT in [0, 1] is taken as it was windowed when it was saved; an ultrasound
     beyond [0, 1] is taken from its lowest to its highest value.

@@ -32,8 +32,7 @@ def random_bits(length: int, hidden: int) -> float:
 
 
 def classified_bits(length: int, lesion: int, hidden: int) -> float:
-    """Return H2 (Eq. 2), the entropy in bits of a random mask when the number of patches it hides in each cluster is
-    known.
+    """Return H2 (Eq. 2), the entropy in bits of a random mask with known numbers of hidden patches by cluster.
 
     The mean of log2 C(a, K) C(L - a, n - K) over the number K of hidden lesion patches, which is hypergeometric. Below
     ``random_bits`` by the entropy of K, the information that classifying the patches gives about a random mask.

@@ -124,8 +124,7 @@ class UNet(nn.Module):
 
 
 class Supervised(nn.Module):
-    """A U-Net in training with auxiliary heads on its decoder at 1/2 and 1/4 of the side (deep supervision, Lee et al.
-    2015).
+    """A U-Net in training with auxiliary heads at 1/2 and 1/4 of the side (deep supervision, Lee et al. 2015).
 
     forward: (B, channels, H, W) -> logits at the whole side, at half and at a quarter of it.
     """

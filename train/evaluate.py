@@ -171,8 +171,7 @@ def measure(
     score: Callable[..., dict[str, float]] = metrics.case,
     reliability: Reliability | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure all cases, with a progress bar; return numbers by "image" and case name, and for volumes by "volume" and
-    patient.
+    """Measure all cases with a progress bar; return numbers by "image" and case, of volumes by "volume" and patient.
 
     score: (predicted, truth, spacing) -> numbers. reliability: counts the probabilities of all pixels.
     """

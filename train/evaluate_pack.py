@@ -19,8 +19,7 @@ THRESHOLD = 0.5
 
 
 def measure(weights: Path, stack: Stack, device: torch.device) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the numbers of the checkpoint's test part by "image" and case name, and for volumes by "volume" and
-    patient.
+    """Return the numbers of the checkpoint's test part by "image" and case, and of volumes by "volume" and patient.
 
     Distances are in pixels of the pack. Slices without a body are not in a pack, and so not measured. ValueError when
     the pack is not of the size of the network's images.

@@ -141,8 +141,7 @@ def compare(network: dict[str, dict], peer: dict[str, dict]) -> dict:
 def measure(
     answer: Answer, unit_hw: np.ndarray, truth_hw: np.ndarray, rng: np.random.Generator, most: int = MOST_CLICKS
 ) -> dict:
-    """Measure DSC from a box and after each click, the confidence in the box's answer, and the milliseconds of each
-    answer.
+    """Measure DSC from a box and after each click, the confidence in the box's answer, and each answer's time in ms.
 
     A user clicks up to ``most`` times, but after ``max(CLICKS)`` only until the DSC is ``ENOUGH``.
     """

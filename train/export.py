@@ -147,8 +147,7 @@ def ours(found: Checkpoint, network: Network) -> Callable[..., Tensor]:
 
 
 def trials(network: Network) -> list[tuple[Tensor, ...]]:
-    """Return batches to compare on: phantoms at the network's size, noise at several sizes, and darkness but for a
-    corner.
+    """Return batches to compare on: phantoms at the network's size, noise at several sizes, darkness but a corner.
 
     Each with patches to hide.
     """

@@ -29,8 +29,7 @@ def claim(path: Path, wait: bool = False) -> Iterator[bool]:
 
 @contextmanager
 def time_limit(minutes: float) -> Iterator[threading.Event]:
-    """Send SIGTERM after ``minutes`` (0: never) while inside, on which a training saves; yield an event that is set
-    then.
+    """Send SIGTERM after ``minutes`` (0: never) while inside, on which a training saves; yield an event set then.
 
     A signal from elsewhere, or Ctrl-C, ends the program as usual, after saving.
     """

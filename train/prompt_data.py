@@ -170,8 +170,7 @@ def objects_of(stack: Stack, indices: Tensor) -> Iterator[tuple[np.ndarray, np.n
 def choose_object(
     image_hw: np.ndarray, mask_hw: np.ndarray, shapes: float, similar: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image and an object in it, bool (H, W): a part of its mask, or a structure, or a shape painted into
-    it.
+    """Return the image and an object in it, bool (H, W): a part of its mask, a structure, or a painted shape.
 
     shapes, similar: how often it is a shape and a structure; also a shape where the mask has no part.
     """

@@ -138,8 +138,7 @@ def first_prompt(truth_hw: np.ndarray, box_jitter: float, rng: Generator) -> Pro
 
 
 def next_prompt(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator) -> Prompt:
-    """Return the prompt after an answer, with one of ``NEXT`` added; "nothing" lets the network look again at its own
-    answer.
+    """Return the prompt after an answer, with one of ``NEXT`` added; "nothing" repeats it with the answer as mask.
 
     An empty answer is no mask to correct, so it does not become the prompt's.
     """

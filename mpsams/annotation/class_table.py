@@ -29,8 +29,7 @@ def document(rows: Sequence[Mapping[str, object]]) -> bytes:
 
 
 def read(data: bytes, ids: Collection[str], names: Names) -> tuple[dict[str, str], int]:
-    """Return the class of each image that a CSV file names, by its id or else its name, and how many rows name no image
-    here.
+    """Return the class of each image that a CSV file names, by id or else name, and how many rows name no image here.
 
     ids, names: of the images. The first line names the columns: one of IDS or NAMES, and one of CLASSES, in any case.
     An empty class is none. A file without such columns gives nothing. UnreadableImage: no text, too large, one image

@@ -117,8 +117,7 @@ class ImageLoader:
         return self._restore(lambda one: one.image.token == token)
 
     def resume(self, key: str, user: str) -> OpenImage | None:
-        """Open the image of a slice that another session gave out before the app or page was restarted; None for any
-        other key.
+        """Open the image of a slice that another session gave out before a restart of app or page; None for other keys.
 
         ConflictError: its mask is neither the one that was last saved under that key nor the one it was opened with.
         """

@@ -29,8 +29,7 @@ def list_files(given: Path | Sequence[Path]) -> list[Path]:
 
 
 def copy_in(files: Sequence[Path], folder: Path) -> tuple[str, str]:
-    """Copy an image, or the files of a DICOM series, into a folder; return the id of its content and the ending of its
-    name.
+    """Copy an image, or the files of a DICOM series, into a folder; return its content's id and its name's ending.
 
     The copy is there whole or not at all; one that was there already stays. A series becomes a folder, its files
     numbered. ValueError for several files that are no series. OSError when the disk is full.

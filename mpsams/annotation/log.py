@@ -71,8 +71,7 @@ def _not_written(path: Path, error: OSError) -> OSError:
 
 
 class GroupCommit:
-    """Appends to a log for several threads and brings what they appended to the disk together, so that one fsync serves
-    them all.
+    """Appends to a log for several threads and brings what they appended to the disk together, with one fsync.
 
     The methods that append are called while ``lock`` is held, ``commit`` while it is not. on_cut: called with the lock
     held after rows that could not be brought to the disk were removed.

@@ -177,8 +177,7 @@ class OpenImage:
                 self._change_slice(plane, index, mask_hw)
 
     def undo_slices(self) -> tuple[list[int], int]:
-        """Restore the slices that the last command on several slices changed, except those that were changed again
-        since.
+        """Restore the slices that the last command on several slices changed, except those changed again since.
 
         Returns the indices of the restored ones, in order, and the number of those left alone. ValueError if there is
         no such command.
@@ -243,8 +242,7 @@ class OpenImage:
         return found
 
     def interpolate(self, plane: str, structure: int = 1) -> list[int]:
-        """Fill the slices without a structure between each two with it by interpolation; returns the indices that got
-        it, in order.
+        """Fill the slices without a structure between two with it by interpolation; return the indices that got it.
 
         An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says
         how.

@@ -171,8 +171,7 @@ class SliceView:
 
 
 def encode_picture(values_hw: np.ndarray) -> tuple[str, float, float]:
-    """Return finite numbers (H, W) as the data URI of a PNG with 16-bit values, and the values that 0 and 65535 stand
-    for.
+    """Return finite numbers (H, W) as the data URI of a PNG of 16 bits, and the values that 0 and 65535 stand for.
 
     Whole numbers that span at most 65535 come back exactly when rounded. ValueError for no pixel or what is not finite.
     """

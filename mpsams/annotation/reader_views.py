@@ -142,8 +142,7 @@ class ReaderViews:
         return self.view(name)
 
     def update(self, name: str, user: str = "", notes: list[str] | None = None) -> int:
-        """Add the images that a reader's project lacks, and the classes and structures to choose from; return how many
-        images are new.
+        """Add the images that a reader's project lacks, and the classes and structures; return how many images are new.
 
         notes: gets a sentence on each image that cannot be read, which is left out.
         """

@@ -141,8 +141,7 @@ def consensus(
     method: str = "majority",
     notes: list[str] | None = None,
 ) -> int:
-    """Make a project of the masks and classes that two or more readers agree on; return how many images have a mask in
-    it, in work.
+    """Make a project of the masks and classes that readers agree on; return how many images have a mask in it.
 
     It is exported as any project. method, user, notes: see ``fill_consensus``. ValueError: fewer than two, another
     method, or a folder in use.

@@ -173,8 +173,7 @@ def edited_items(rows: list[dict]) -> set[str]:
 
 
 def snapshot(accepted: Path, folder: Path, ids: Collection[str], label: int | None = None) -> set[str]:
-    """Link to the images and masks as they are now; return the items that are there (one that was just reopened is
-    not).
+    """Link to the images and masks as they are now; return the items that are there (not one just reopened).
 
     label: of the structure that copies of the masks hold in place of links; None for masks as they are.
     """

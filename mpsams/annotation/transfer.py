@@ -105,8 +105,7 @@ class _Scans(Mapping):
 
 
 def take(project: Project, path: Path, user: str) -> Imported:
-    """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted, and
-    their classes.
+    """Save the masks of a file, folder or zip for the images of their names, as drafts to be accepted, and classes.
 
     A mask is named like its image's file, like its image in an export, or by the image's id. Structures of label maps
     are those of the project with their name, or their number where they have none; new ones are added to it. Label maps

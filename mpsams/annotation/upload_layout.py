@@ -57,8 +57,7 @@ def _words(folder: str) -> set[str]:
 
 
 def is_photograph(values_hw: np.ndarray) -> bool:
-    """Return True if a picture's greys, float in [0, 1], are continuous, as a photograph's and not as a mask's, soft
-    edges included.
+    """Return True if a picture's greys, float in [0, 1], are continuous as a photograph's, not as a mask's soft edges.
 
     Of what is not its commonest grey, a photograph needs many greys for four fifths, and few of them are near the
     brightest.

@@ -51,8 +51,7 @@ class Address:
         return self.open(dict(parse_qsl(query.lstrip("?"), keep_blank_values=True)), case)
 
     def open(self, query: Mapping[str, str], current: Case | None = None) -> dict:
-        """Return updates that show what a query names; for a query that cannot be opened a message, and the page stays
-        as it is.
+        """Return updates that show what a query names; a message, and the page unchanged, where it cannot be opened.
 
         current: the case on screen; None when the page is opened.
         """

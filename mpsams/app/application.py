@@ -60,8 +60,7 @@ def create(
     budget: Budget | None = None,
     server: ServerOptions | None = None,
 ) -> FastAPI:
-    """Create the application over a folder of weights, one of records and a project: the page at /, a sign of life at
-    /healthz.
+    """Create the application over folders of weights, records and a project: the page at /, its health at /healthz.
 
     budget: of memory and disk for all visitors; None is what fits this computer. server: None is the defaults.
     """

@@ -18,8 +18,7 @@ LAST_EPOCH = 8103  # after it the schedule hides the whole image
 def case_of(
     registry: ModelRegistry, file: str | None, modality: str, number: float = 0, seed: float = 0, selector: str = ""
 ) -> Case:
-    """Return the case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the
-    middle.
+    """Return the case an endpoint is asked about: an uploaded file at slice ``number``, from 1; 0 is the middle.
 
     modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
     """

@@ -46,8 +46,7 @@ class Marks:
 
 
 def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:
-    """Parse boxes from JSON: one [left, top, right, bottom] or a list of them; "" is none. ValueError says what is
-    allowed.
+    """Parse boxes from JSON: one [left, top, right, bottom] or a list; "" is none. ValueError says what is allowed.
 
     ValueError says what is allowed.
     """
@@ -92,8 +91,7 @@ def parse_rows(text: str, name: str, *lengths: int) -> list[Sequence[float]]:
 def group(
     boxes: Sequence[tuple[float, float, float, float]], points: Sequence[tuple[float, float, int]]
 ) -> list[Marks]:
-    """Return the marks of each object: one for each box, with the points nearest to it; without a box all points mark
-    one object.
+    """Return the marks of each object: each box with the points nearest to it; without a box all points are of one.
 
     ValueError for no mark at all.
     """

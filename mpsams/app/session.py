@@ -49,8 +49,7 @@ OPENS_ON = ("mri", "ct")  # modalities of volumes in the order of preference: ne
 
 
 class Session:
-    """The page that is being built: its networks, its project of annotations (or None), the samples, and the shared
-    components.
+    """The page that is being built: its networks, its project (or None), the samples, and shared components.
 
     views: the readers of the project; None without one. case: ``gr.State`` with the Case on screen. version:
     ``gr.State`` with a string that changes with the case, so that no tensor is ever compared. first: the Case that is

@@ -147,8 +147,7 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
 
 
 def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
-    """Return a sentence that names patients whose images state another modality than the data set has; none without
-    any.
+    """Return a sentence on patients whose images state another modality than the data set has; none without any.
 
     NIfTI states none, but is never taken for ultrasound unasked.
     """

@@ -68,8 +68,7 @@ def natural(case: str) -> tuple[str, int]:
 
 
 def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """Return the image and masks of each case of one of the three folders, and a sentence on skipped files, if there
-    are any.
+    """Return the image and masks of each case of one of the three folders, and a sentence on skipped files if any.
 
     ValueError names what has no partner.
     """

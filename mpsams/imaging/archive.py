@@ -32,8 +32,7 @@ class _Bounded(io.FileIO):
 
 
 def unpack(path: Path, folder: Path) -> list[Path]:
-    """Write a zip's files, in the order of their names, into an existing folder as 0000, 0001 and so on; return their
-    paths.
+    """Write a zip's files, in the order of their names, into a folder as 0000, 0001 and so on; return their paths.
 
     Folders, links, hidden files and macOS's own (__MACOSX) are left out, a zip in the zip stays as it is.
 

@@ -29,8 +29,7 @@ class SliceMask:
 def propagate(
     network: Network, unit_of: Callable[[int], np.ndarray], start: SliceMask, indices: Iterable[int]
 ) -> Iterator[SliceMask]:
-    """Yield masks of the slices ``indices``, one after the other, each from the mask of the one before, beginning with
-    ``start``.
+    """Yield masks of the slices ``indices``, each from the mask of the one before, beginning with ``start``.
 
     unit_of: returns a slice, float (H, W) in [0, 1]. Ends before the first slice on which the network is not confident,
     finds nothing, or finds something else than on the slice before. ValueError for an empty mask to start with.

@@ -41,8 +41,7 @@ class ModelRegistry:
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
-        """Return the names of the checkpoints, sorted within their folder; only those with one ending, such as
-        "-pretrain".
+        """Return the names of the checkpoints, sorted by folder; only those with one ending, such as "-pretrain".
 
         A pretraining of the encoder alone (SimCLR, BYOL, SwAV, MAE, SimMIM) is left out: what stands in its decoder
         was never trained, or thrown away.
@@ -84,8 +83,7 @@ class ModelRegistry:
         return about if isinstance(about, dict) else {}
 
     def find(self, ending: str, modality: str) -> str | None:
-        """Return a checkpoint whose name has an ending, one trained on the modality if there is; None when there is
-        none.
+        """Return a checkpoint whose name has an ending, one trained on the modality if there is; None without any.
 
         Networks of several channels are passed over: what is opened here has one.
         """
@@ -115,8 +113,7 @@ class ModelRegistry:
         return next((name for name in self.names() if self.metadata(name).get("kind") == "prompt"), None)
 
     def evaluation(self, name: str) -> dict:
-        """Return the results that train.evaluate wrote beside a checkpoint; empty if there are none or they are of
-        another file.
+        """Return the results that train.evaluate wrote beside a checkpoint; empty without any or if of another file.
 
         Those of each case and volume are left out, but ``volume_dsc`` is the list of the DSC of each volume.
         """

@@ -18,8 +18,7 @@ from mpsams.transforms import Box
 
 @torch.inference_mode()
 def logits(network: Network, x_bchw: Tensor) -> Tensor:
-    """Return the logits of grid images, before calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides must be
-    multiples of 16.
+    """Return uncalibrated logits of grid images: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides are multiples of 16.
 
     A network that averages flips gives the mean over the image and its mirror image. Standardised in double precision:
     in float32 the deviation of an image with much darkness is off by 1e-4.

@@ -76,8 +76,7 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
 
 
 def measure(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
-    """Measure voxels and, where the geometry is known, millilitres; against a truth also DSC, PPV, Sen and HD95 of the
-    volume.
+    """Measure voxels and, where the geometry is known, millilitres; against a truth also DSC, PPV, Sen and HD95.
 
     HD95 is in millimetres, in voxels without geometry, and NaN where the surfaces are too large (``metrics.surface``).
     """
@@ -92,8 +91,7 @@ def measure(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
 
 
 def area_profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> str:
-    """Return the HTML of a plot of the lesion area in each axial slice, a curve for each of the masks. styles: CSS of
-    the curves.
+    """Return the HTML of a plot of the lesion area by axial slice, a curve for each mask. styles: CSS of the curves.
 
     styles: CSS of the curves.
     """

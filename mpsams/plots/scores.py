@@ -72,8 +72,7 @@ def curves(rows: Iterable[Mapping], titles: Mapping[str, str] = {}) -> Figure:
 
 
 def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, measure: str = "DSC") -> Figure:
-    """Draw means against the share of labels, a line per method, with 95% intervals; the shares stand at equal
-    distances.
+    """Draw means against the share of labels, a line per method, with 95% intervals; shares are equally spaced.
 
     cells: of any methods and shares; those without a mean are left out. Methods are moved apart a little so that their
     intervals do not cover each other.

@@ -41,8 +41,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean (a difference), a float or an array, with the parts of its squared error, each with its degrees of
-    freedom.
+    """A mean (a difference), a float or an array, and the parts of its squared error with their degrees of freedom.
 
     scope: ``ALL`` (other draws and pretrainings), ``PRETRAININGS`` (other draws, these pretrainings only), ``DRAW``
     (other pretrainings, this draw only) or ``NETWORKS`` (these networks only). Without parts the error is unknown: all

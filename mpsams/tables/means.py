@@ -67,8 +67,7 @@ RESAMPLES, SEED = 2000, 0
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over draws, seeds averaged within each; None where there is nothing to average, sd None with fewer than
-    two runs.
+    """A mean over draws, seeds averaged within each; None without values, sd None with fewer than two runs.
 
     values: one per run. sd: over runs. low, high: 95% interval of the mean, within [0, 1], for other test images and
     for what ``scope`` names (as in ``effects.Estimate``); None where all runs and images score the same, which says

@@ -87,8 +87,7 @@ def latex(t: Table) -> str:
 
 
 def csv(tables: Iterable[Table]) -> str:
-    """Return tables in long form: one row per method, labels, recipe, averaging and measure. Empty where there is no
-    number.
+    """Return tables in long form: a row per method, labels, recipe, averaging and measure; empty without a number.
 
     False alarms are of the images without lesion, so their averaging is "no lesion", and they come once per table and
     recipe.

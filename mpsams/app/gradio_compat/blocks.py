@@ -41,8 +41,7 @@ log = logging.getLogger("mpsams.app")
 
 
 class GuardedBlocks(gr.Blocks):
-    """Blocks that refuse a request naming a file which was not uploaded here, and hold what visitors opened within a
-    budget.
+    """Blocks that refuse requests for files which were not uploaded here, and hold visitors' values within a budget.
 
     The value of a state in ``held`` never lies in gradio's own state: a listener gets it from the budget. The page
     sends a token of the visitor back (``visitor_token``); where that is another than the budget's, or the values were

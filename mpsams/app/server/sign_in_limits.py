@@ -79,8 +79,7 @@ class Guesses:
         self._trusted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def ask(self, name: str, address: str) -> float:
-        """Return 0 where a password of the name may be tried from the address, which counts as a try; else the seconds
-        to wait.
+        """Return 0 where a password of the name may be tried from the address, and count it; else the seconds to wait.
 
         A refusal does not count.
         """

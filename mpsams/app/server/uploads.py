@@ -33,8 +33,7 @@ def uploads_folder(wanted: Path) -> Iterator[Path]:
 
 
 def own_folder(wanted: Path) -> Path:
-    """Return a folder of uploads that only this app uses, made if need be and emptied of an earlier run's; readable by
-    its owner alone.
+    """Return a folder of uploads for this app alone, made if need be and emptied; only its owner can read it.
 
     A folder that is not empty and was not made by this function, is a link, or is another's, is left alone; another is
     made.

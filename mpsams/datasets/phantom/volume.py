@@ -44,8 +44,7 @@ class Volume:
 
 
 def neck_volume(seed: int) -> Volume:
-    """Draw a contrast-enhanced CT from the shoulders to the base of the skull, with a tumour. ValueError if the seed is
-    negative.
+    """Draw a contrast-enhanced CT from shoulders to skull base, with a tumour. ValueError if the seed is negative.
 
     ValueError if the seed is negative.
     """

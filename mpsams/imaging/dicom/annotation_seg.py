@@ -50,8 +50,7 @@ _LONGEST = 64
 
 
 def write(scan: Scan, mask_xyz: np.ndarray, label: str | Sequence[str], algorithm: str) -> bytes:
-    """Write a DICOM-SEG as ``imaging.dicom.seg.write`` without the patient, with equal bytes for equal masks of equal
-    scans.
+    """Write a DICOM-SEG as ``imaging.dicom.seg.write`` without the patient; equal masks of equal scans are equal bytes.
 
     algorithm: what drew it with a person's help (SEMIAUTOMATIC); "" is by hand (MANUAL). So that equal masks are equal
     bytes, UIDs are made from the content and the date is always 1 January 2000: it says nothing. ValueError as there.

@@ -34,8 +34,7 @@ _PATIENT = (
 def write(
     scan: Scan, mask_xyz: np.ndarray, label: str | Sequence[str], algorithm: str, identified: bool = False
 ) -> bytes:
-    """Write a binary DICOM-SEG of one segment for each label, marked by an algorithm, for a Scan that ``dicom.read``
-    made.
+    """Write a binary DICOM-SEG, a segment for each label, marked by an algorithm, for a Scan of ``dicom.read``.
 
     mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion, or of several labels a label map, uint8 from 1 on.
     Slices without lesion are left out; a mask without any is written with all its slices, which says that nothing was
