@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from html import escape
 from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
+from markupsafe import Markup
 
 from mpsams.app.components import html
 from mpsams.app.events import event_values, on_event
@@ -65,7 +65,7 @@ class Address:
         except ValueError as error:
             return {
                 self.session.sidebar.notice: html.toast(
-                    f"<strong>This link cannot be opened.</strong> {escape(str(error))}."
+                    Markup("<strong>This link cannot be opened.</strong> {}.").format(error)
                 ),
                 self.accepted: "",
             }

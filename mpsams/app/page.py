@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from html import escape
 from types import ModuleType
 
 import gradio as gr
@@ -17,8 +16,7 @@ import gradio as gr
 from mpsams.annotation.project import Project
 from mpsams.app import tabs
 from mpsams.app.address import Address
-from mpsams.app.components import html
-from mpsams.app.components.templates import read_scripts
+from mpsams.app.components.templates import read_scripts, render
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.server.budget import VISITOR, Budget
 from mpsams.app.session import Session
@@ -26,18 +24,6 @@ from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry
 
 SCRIPTS = ("page", "theme", "address")
-HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that
-may be lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline
-lesions.</p>
-<select data-theme-choice aria-label="Theme" title="Theme"><option value="system">System</option>
-<option value="light">Light</option><option value="dark">Dark</option></select>
-<button type="button" class="open-side" data-open-side aria-expanded="false" aria-controls="side">Image:
-<span></span></button></header>
-<div class="backdrop" hidden></div>
-<div class="drop-here" hidden><p>Drop to open: pictures, NIfTI volumes, DICOM files or a zip of them</p></div>"""
-FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: MaskedPatches patches selection and adaptive masking strategy
-based self-supervised medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you
-open leaves the computer that runs this page.</footer>"""
 
 
 def scripts() -> str:
@@ -64,12 +50,7 @@ def tab_name(tab: ModuleType) -> str:
 
 def unusable_weights(registry: ModelRegistry) -> str:
     """Return a note on the files of weights that cannot be used, as HTML; empty when all can."""
-    lines = [f"<br><code>{escape(name)}</code>: {escape(reason)}" for name, reason in registry.unusable_files().items()]
-    return (
-        html.note(f"<strong>These files of weights cannot be used.</strong>{''.join(lines)}", "warning")
-        if lines
-        else ""
-    )
+    return render("unusable", files=registry.unusable_files().items())
 
 
 def page(registry: ModelRegistry, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
@@ -84,7 +65,7 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
         title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget
     ) as blocks:
         session = Session(registry, project, opens=tab_name(modules[0]) if project is None else "annotate")
-        header = gr.HTML(HEADER, js_on_load=scripts(), elem_id="top")
+        header = gr.HTML(render("header"), js_on_load=scripts(), elem_id="top")
         unusable = gr.HTML(unusable_weights(registry), elem_id="left-out", elem_classes="stage")
         session.on_open(lambda: unusable_weights(registry), [], unusable)
         with gr.Row(elem_id="desk", equal_height=False):
@@ -94,7 +75,7 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
                 for module in modules:
                     with gr.Tab(module.TITLE, id=tab_name(module), render_children=True) as tab, session.within(tab):
                         module.build(session)
-        gr.HTML(FOOTER, elem_id="end")
+        gr.HTML(render("footer"), elem_id="end")
         session.sidebar.notice.render()
         Address(session, [tab_name(module) for module in modules]).register(header)
         blocks.unload(lambda: blocks.budget.close(VISITOR.get() or ""))

@@ -9,11 +9,11 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
 
 import gradio as gr
+from markupsafe import Markup
 
 from mpsams import clusters, selectors, transforms
 from mpsams.annotation.image_loader import ImageLoader
@@ -204,7 +204,7 @@ class Sidebar:
         query = {
             name: value for name, value in asdict(self.link_to(case)).items() if value != getattr(SliceLink(), name)
         }
-        return f'<div data-address="{escape(urlencode(query))}">{slice_view.current_slice(case)}</div>'
+        return Markup('<div data-address="{}">{}</div>').format(urlencode(query), slice_view.current_slice(case))
 
     def show_case(self, case: Case) -> dict:
         """Return updates of ``all_outputs`` that show another case, which was not uploaded here."""
@@ -241,8 +241,9 @@ class Sidebar:
 
     def _error_updates(self, error: Exception, case: Case | None) -> dict:
         """Return updates after a file that cannot be opened: its message, and what is still shown, None if unknown."""
-        still = f" <br>Still showing: {case.title}." if case else ""
-        return {self.notice: html.toast(f"<strong>This file cannot be used.</strong> {error}{still}")}
+        still = Markup(" <br>Still showing: {}.").format(case.title) if case else ""
+        words = Markup("<strong>This file cannot be used.</strong> {}{}").format(error, still)
+        return {self.notice: html.toast(words)}
 
     def _open_sample(self, seed: float | None, event: gr.EventData) -> dict:
         count = len(self.session.cases) + len(self.session.volumes)

@@ -90,8 +90,8 @@ def measure(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
     return found
 
 
-def area_profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> str:
-    """Return the HTML of a plot of the lesion area by axial slice, a curve for each mask. styles: CSS of the curves.
+def area_profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> tuple[str, str]:
+    """Return a plot of the lesion area by axial slice as SVG, a curve for each mask, and its largest area in words.
 
     styles: CSS of the curves.
     """
@@ -109,8 +109,4 @@ def area_profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, 
     )
     affine = case.scan.affine
     most = f"{top} px" if affine is None else f"{top * geometry.pixel_mm2(affine) / 100:.3g} cm²"
-    levels = f'<span class="level" style="bottom:0">0</span><span class="level" style="bottom:100%">{most}</span>'
-    ticks = "".join(
-        f'<span class="tick" style="left:{place}%">{number}</span>' for place, number in ((0, 1), (100, count))
-    )
-    return f'<div class="plot wide">{levels}{picture}{ticks}</div>'
+    return picture, most

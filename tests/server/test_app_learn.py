@@ -430,8 +430,9 @@ def test_the_quiz_hides_the_whole_lesion_and_tells_the_page_nothing_of_it(round_
     shown = round_.picture_11ss(is_open=True)
     assert shown[hidden].unique().numel() == 1 and torch.equal(shown[~hidden], round_.image_11ss[~hidden])
     page = quiz_page.guess(quiz.Quiz(seed=7), round_)
-    assert "truth" not in page.board and "was-hidden" not in page.board
-    listed = list(map(int, re.search(r'data-guess="([\d,]+)"', page.board).group(1).split(",")))
+    board = layout.lesson(page, LessonState(step=11), "")
+    assert "truth" not in board and "was-hidden" not in board
+    listed = list(map(int, re.search(r'data-guess="([\d,]+)"', board).group(1).split(",")))
     assert listed == sorted(listed)  # not in the order they were hidden, lesion first
 
 
@@ -446,7 +447,8 @@ def test_the_quiz_counts_hits_of_everyone(round_):
         and once.done == 1
     )
     page = quiz_page.guess(once, round_)
-    assert "2 of 3" in page.text[0] and "You" in page.exercise and "truth" in page.board
+    shown = layout.lesson(page, LessonState(step=11), "")
+    assert "2 of 3" in shown and "You" in shown and "truth" in shown
     twice = quiz.submit_guess(quiz.next_round(once), truth[:3], round_)
     assert twice.scores[0] == 5 and twice.done == 2 and twice.round == 1
 

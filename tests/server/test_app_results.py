@@ -424,7 +424,7 @@ def test_an_interval_is_drawn_where_its_numbers_are():
     cell = tables.Cell("mae", 0.1, "dsc", (0.5,), 0.5, None, 0.45, 0.6, 0.55)
     assert result_report.span([cell]) == (0.4, 0.7)
     drawn = result_report.range_of(cell, (0.4, 0.8))
-    assert "left:12.5%;width:37.5%" in drawn and '<b style="left:25.0%">' in drawn and '<s style="left:37.5%">' in drawn
+    assert drawn == [("i", "left:12.5%;width:37.5%"), ("b", "left:25.0%"), ("s", "left:37.5%")]
 
 
 def test_plots_say_what_they_show(reader):

@@ -118,9 +118,8 @@ def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     words_said = network_grid.verdict(compared)
     assert "The assistant outlines nothing." in words_said and "Both networks outline something" in words_said
     assert comparison.SliceComparison(predictions, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
-    assert "all labels" in network_grid.heading(
-        compared, "busi-assist"
-    ) and 'data-cell="busi-assist"' in network_grid.cells(compared)
+    assert "all labels" in network_grid.taught("busi-assist")
+    assert 'data-cell="busi-assist"' in network_grid.cells(compared)
     *_, alone = comparison.predict_slice(case(), ["busi-assist"], registry)
     assert alone.peers == ["busi-assist"] and "dispute" not in alone.pictures
     *_, before = comparison.predict_slice(case(), NETWORKS[:2], registry)

@@ -12,7 +12,7 @@ from test_uncertainty import mutual_information
 from mpsams import inference
 from mpsams.app.components import html, mask_maps
 from mpsams.app.components.reconstruction_pictures import ROWS, draw_reconstruction
-from mpsams.app.learn import uses
+from mpsams.app.learn import layout, uses
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import LessonState
 from mpsams.app.tabs import reconstruct
@@ -145,6 +145,11 @@ def test_a_second_visitor_costs_no_second_reconstruction(small_weights, monkeypa
     assert reconstruct.view(one, 1, "first", registry) != first and len(asked) == 2 * networks
 
 
+def shown(page: layout.StepPage) -> str:
+    """The page of a step of the lesson as HTML."""
+    return layout.lesson(page, LessonState(), "")
+
+
 def test_learn_shows_the_reconstructions_of_the_tab_reconstruct_without_asking_the_network_again(
     small_weights, monkeypatch
 ):
@@ -158,9 +163,9 @@ def test_learn_shows_the_reconstructions_of_the_tab_reconstruct_without_asking_t
         context = LessonContext(case, LessonState(epoch=100, way=way), registry)
         found = context.reconstruct(way)
         assert all(
-            picture in view and picture in uses.reconstruct(context).board for picture in (found.filled, found.error)
+            picture in view and picture in shown(uses.reconstruct(context)) for picture in (found.filled, found.error)
         )
-        assert html.percent(found.error_lesion, 1) in uses.compare(context).board
+        assert html.percent(found.error_lesion, 1) in shown(uses.compare(context))
     assert len(asked) == before
     uses.reconstruct(LessonContext(case, LessonState(epoch=800), registry))  # more patches are hidden
     assert len(asked) == before + 1

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from mpsams.app.components import viewer
+from mpsams.app.components.templates import pieces
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.inference import case as _case
@@ -99,6 +100,6 @@ def test_a_key_changes_with_the_slice_and_not_with_the_window(ct):
 def test_both_sides_of_a_line_are_cut_by_names_of_their_own():
     layers = viewer.wiped("one", "<b/>", "<i/>")
     assert layers.count("<clipPath") == 2 and "url(#one-left)" in layers and "url(#one-right)" in layers
-    assert 'aria-label="Line between filled in on its left and original on its right"' in viewer.wipe(
+    assert 'aria-label="Line between filled in on its left and original on its right"' in pieces().wipe(
         "Original", "Filled in"
     )

@@ -1,12 +1,10 @@
-"""The drawing canvas of the Annotate tab as HTML: its tools, their icons (drawn here) and the sheet of shortcuts.
-
-A button names what it does in data-tool or data-action; data-part names what the script writes into.
-"""
+"""The drawing canvas of the Annotate tab as HTML: its tools, their icons (drawn here) and the sheet of shortcuts."""
 
 from __future__ import annotations
 
-from html import escape
+from markupsafe import Markup
 
+from mpsams.app.components.templates import render
 from mpsams.transforms import CT_WINDOWS
 
 PATIENCE = 20_000  # milliseconds without an answer, after which the page tries again
@@ -133,102 +131,17 @@ SHORTCUTS = {
 }
 
 
-def markup() -> str:
+def markup() -> Markup:
     """Return the HTML of the canvas with its tools, without an image.
 
     The text must hold no backslash, backtick, dollar or double brace: gradio's templates read those.
     """
-    return f"""<section class="annotate" data-patience="{PATIENCE}" aria-label="Draw the lesion">
-<header class="heading">{_button("side", "Samples, slices and brightness of the page", "", "side")}
-<div class="what"><div><h3 data-part="title">Nothing to draw on yet</h3><span class="status" data-part="status"
-hidden></span></div>
-<p class="small"><span class="left" data-part="left"></span><span class="saved" data-part="saved" role="status"
-aria-live="polite"></span></p></div>
-<div class="go"><span class="group" role="group"
-aria-label="Images">{_button("previous", "The image before", "comma", "previous")}{_button("after", "The next image; this one keeps its place in the queue", "full stop", "after")}</span>
-{_button("reopen", "Take it back into work", "", words="Reopen")}{_button("skip", "Put this image aside", "N", words="Skip")}{_button("next", "The next image", "N", words="Next")}{_button("empty", "Accept this image without any lesion", "Shift Enter", words="No lesion")}{_button("accept", "Accept and go to the next", "Enter or A", words="Accept &amp; next")}</div>
-{_button("keys", "Shortcuts", "?", words="?")}</header>
-<div class="options" role="toolbar" aria-label="Options">
-<span class="group">{_button("undo", "Undo", "Ctrl Z", "undo")}{_button("redo", "Redo", "Ctrl Y", "redo")}</span>
-<label class="range" data-for="size" title="Size of the brush ([ and ])">Size <input type="range" data-set="size"
-min="0" max="25" value="8" aria-label="Size of the brush"><output data-part="size"></output></label>
-<span class="group pair" data-for="minus" role="group"
-aria-label="Add or remove">{_button("plus", "Add", "X", words="Add")}{_button("minus", "Remove", "X or Shift", words="Remove")}</span>
-{_button("strokes", "Clear the scribbles", "", "strokes", "Clear scribbles")}
-<label class="range" title="How strongly the mask covers the image">Opacity <input type="range" data-set="opacity"
-min="0" max="100" value="45" aria-label="Opacity of the mask"></label>
-<span class="group" role="group"
-aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", "exact")}{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}{_button("readers", "Outlines of the other readers", "V", "readers")}</span>
-<span
-class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span
-class="group" role="group"
-aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove what is drawn of the chosen structure", "", words="Clear")}</div>
-<div class="structures" data-part="structures" role="group" aria-label="Structure to draw"></div>
-<div class="table-top"><div class="tools" role="toolbar"
-aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
-<div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas
-data-part="screen"></canvas><canvas data-part="above"></canvas>
-<p class="empty">Choose an image to draw on.</p><i class="going-on" aria-hidden="true"></i>
-<span class="slices" data-part="slices" hidden>{_button("back", "Slice before", "PageUp", "back")}<output
-data-part="slice"></output>{_button("on", "Slice after", "PageDown", "on")}</span>
-<span class="windowed"><output
-data-part="window"></output>{_button("rewindow", "First window again", "right button twice", words="reset")}</span>
-<label class="presets" data-part="presets" hidden><select data-set="preset"
-aria-label="Window">{_presets()}</select></label>
-<span class="take" data-part="take" role="group" aria-label="Use a reader’s mask" hidden></span>
-<span class="zooming" role="group"
-aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
-<p class="canvas-message" data-part="note" role="status" hidden></p></div></div>
-<p class="facts"><span class="mine"><output data-part="area"></output></span><button type="button"
-data-action="structures" data-part="structures-words">Add a structure</button><output data-part="change"></output><span
-class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span><span class="readers-key"
-data-part="readers" data-for="readers"></span>
-<output data-part="zoom"></output><output data-part="under"></output></p>
-<div class="volume" data-part="volume"
-hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
-{_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}{_button("stop_following", "Stop following the object; the slices done so far keep it", "Escape", words="Stop")}{_button("interpolate", "Fill the empty slices between those with a mask", "", words="Fill between slices")}{_button("undo_slices", "Take back the last change of several slices at once", "", words="Undo on slices")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
-<select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices
-before</option></select></span></div>
-<dialog data-part="shortcuts" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button
-aria-label="Close">Close</button></form><div
-class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
-</section>"""  # noqa: E501
-
-
-def _presets() -> str:
-    options = "".join(
-        f'<option value="{level:g} {width:g}">{name} ({width:g} / {level:g})</option>'
-        for name, (level, width) in CT_WINDOWS.items()
+    return render(
+        "annotate/canvas",
+        patience=PATIENCE,
+        icons=ICONS,
+        tools=TOOLS,
+        short=SHORT,
+        shortcuts=SHORTCUTS,
+        windows=CT_WINDOWS,
     )
-    return f'<option value="">Window: width / level</option>{options}'
-
-
-def _icon(name: str) -> str:
-    return f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{ICONS[name]}"/></svg>' if name else ""
-
-
-def _title_attributes(label: str, keys: str) -> str:
-    return f'title="{escape(label)}{f" ({escape(keys)})" if keys else ""}" aria-label="{escape(label)}"'
-
-
-def _tool(name: str, label: str, keys: str) -> str:
-    return (
-        f'<button type="button" data-tool="{name}" aria-pressed="false"'
-        f" {_title_attributes(label, keys)}>{_icon(name)}<span>{SHORT[name]}</span></button>"
-    )
-
-
-def _button(does: str, label: str, keys: str, icon: str = "", words: str = "") -> str:
-    text = f'<span data-part="{does}">{words}</span>' if words else ""
-    return f'<button type="button" data-action="{does}" {_title_attributes(label, keys)}>{_icon(icon)}{text}</button>'
-
-
-def _shortcuts(group: str, rows: tuple[tuple[str, str], ...]) -> str:
-    keyed = "".join(
-        f"<dt>{' '.join(_key(word) for word in keys.split(' '))}</dt><dd>{escape(does)}</dd>" for keys, does in rows
-    )
-    return f"<section><h5>{escape(group)}</h5><dl>{keyed}</dl></section>"
-
-
-def _key(word: str) -> str:
-    return word if word == "or" else f"<kbd>{escape(word)}</kbd>"

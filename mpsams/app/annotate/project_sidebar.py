@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
+from markupsafe import Markup
 
 from mpsams.annotation import disk, export_names, proposals, session_files, structures, transfer
 from mpsams.annotation.project import Project
@@ -32,12 +33,12 @@ from mpsams.inference.checkpoint_metadata import training_data_of
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
 OFTEN = 10  # after this many proposals the list is shown anew
-ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with
-<code>--project DIR</code> to work through many images, with a queue, saved on the disk."""
+ALONE = Markup("""<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the
+app with <code>--project DIR</code> to work through many images, with a queue, saved on the disk.""")
 NAMES_INFO = (
     "File names can identify patients. names.csv in the zip lists both names; leave it out when you share hashed ones."
 )
-READ_ONLY = (
+READ_ONLY = Markup(
     "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you"
     " draw is saved."
 )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from html import escape
 
 import gradio as gr
 from gradio.context import LocalContext
+from markupsafe import Markup
 
 from mpsams.annotation import adoption, assist, disk, retraining, retraining_run, structures
 from mpsams.annotation.project import Project
 from mpsams.annotation.retraining_run import EvaluationResult
 from mpsams.app.annotate import queue
 from mpsams.app.components import html
+from mpsams.app.components.templates import render
 from mpsams.app.events import on_event, user_error
 from mpsams.app.session import Session
 
@@ -21,22 +22,13 @@ LOOKS = 2.0  # seconds between two looks at a run
 ABOUT = """<p class="small">The network learns from the masks you accepted, in the background. About a fifth of them is
 held back, never learnt from, and shows whether it got better. Afterwards “Propose masks for all” asks the new network
 about every image you have not touched.</p>"""
-FEW = (
+FEW = Markup(
     "<strong>{count} of {least} masks.</strong> From {least} accepted masks on, the network can learn from your"
     " corrections."
 )
 ONE = "A network learns one; what is marked of the others counts as background. Without a choice it is the first."
-READY = "<strong>{count} accepted masks</strong> to learn from."
-BROUGHT = """<strong>DSC {before:.3f} before, {after:.3f} after</strong> (gain {gain:+.3f}, 95% interval {low:+.3f} to
-{high:+.3f}), mean over {images} held-back {noun}, {changed} of them changed by hand; learnt from {learned}."""
-WORSE = "It is worse, so it is not offered. Accept more masks and learn again."
-BETTER = "<strong>It is better</strong> on held-back images: the interval lies above 0."
-DOUBT = "It is <strong>not shown to be better</strong>: this may be chance. You can use it, and go back at any time."
-TOO_FEW = """It is <strong>not shown to be better</strong>: with fewer than {least} held-back images even a gain on each
-of them may be chance. You can use it, and go back at any time; about five accepted masks more give one more to measure
-on.""".replace("\n", " ")
-FLATTERED = "Masks that were accepted as proposed favour the network that proposed them."
-USED = "<strong>{name}</strong> is in use: it proposes, and it is in Segment &amp; compare."
+READY = Markup("<strong>{count} accepted masks</strong> to learn from.")
+USED = Markup("<strong>{name}</strong> is in use: it proposes, and it is in Segment &amp; compare.")
 
 
 class RetrainPanel:
@@ -68,7 +60,7 @@ class RetrainPanel:
         try:
             return self._update()
         except ValueError as error:  # a file of the runs is damaged
-            return {self.status: html.note(escape(str(error)), "warning"), self.clock: gr.Timer(active=False)}
+            return {self.status: html.note(str(error), "warning"), self.clock: gr.Timer(active=False)}
 
     def _update(self) -> dict:
         run, in_use = retraining_run.last(self.project.folder), adoption.promoted(self.project.folder)
@@ -85,12 +77,12 @@ class RetrainPanel:
             plan = retraining_run.read(run.folder / retraining_run.PLAN)
             learnt = adoption.learnt_structure(self.project, plan)
             name = learnt.name if learnt else str(plan.get("structure", ""))  # of one that was removed as well
-            about = f"Structure {escape(name)}: " if name else ""
+            about = f"Structure {name}: " if name else ""
             notes = [html.note(about + describe_result(verdict), "info" if verdict.better else "warning")]
         elif progress is not None:
-            notes = [html.note(escape(f"The last time: {progress.words}."), "warning")]
+            notes = [html.note(f"The last time: {progress.words}.", "warning")]
         if in_use:
-            notes.append(html.note(USED.format(name=escape(in_use[-1].stem))))
+            notes.append(html.note(USED.format(name=in_use[-1].stem)))
         if not running:
             notes.append(
                 html.note(
@@ -184,28 +176,6 @@ def author(typed: str) -> str:
     return (request.username if request is not None else None) or typed
 
 
-def describe_result(verdict: EvaluationResult) -> str:
+def describe_result(verdict: EvaluationResult) -> Markup:
     """Describe the result of a run and its limits."""
-    low, high = verdict.interval
-    sentences = [
-        BROUGHT.format(
-            before=verdict.before,
-            after=verdict.after,
-            gain=verdict.after - verdict.before,
-            low=low,
-            high=high,
-            images=verdict.images,
-            noun="image" if verdict.images == 1 else "images",
-            changed=verdict.manually_edited,
-            learned=verdict.learned,
-        )
-    ]
-    if verdict.worse:
-        sentences.append(WORSE)
-    elif verdict.images < retraining_run.MIN_SHOWN:
-        sentences.append(TOO_FEW.format(least=retraining_run.MIN_SHOWN))
-    else:
-        sentences.append(BETTER if verdict.better else DOUBT)
-    if verdict.manually_edited < verdict.images:
-        sentences.append(FLATTERED)
-    return " ".join(sentences)
+    return render("retrained", verdict=verdict, least=retraining_run.MIN_SHOWN)

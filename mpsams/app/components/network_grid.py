@@ -36,40 +36,25 @@ def verdict(compared: SliceComparison) -> str:
     """Return sentences on how much is called lesion by all, by some and by no network, and on which one fits the truth;
     "" without one.
     """
-    count, titles, waiting = len(compared.peers), compared.predictions.titles, compared.predictions.waiting
+    count, titles, peers = len(compared.peers), compared.predictions.titles, compared.peers
     if not count:
         return ""
     by_all, by_any = (float((compared.votes_hw >= least).mean()) for least in (count, 1))
-    speakers = [name for name, mask_hw in compared.peers.items() if mask_hw.any()]
-    beside = [
-        f"<strong>The assistant outlines {share(compared.masks[name])}.</strong>"
-        for name in compared.masks
-        if name not in compared.peers
-    ]
-    if count == 1:
-        sentences = [f"{titles[name]} outlines {share(mask_hw)}." for name, mask_hw in compared.peers.items()]
-    elif not speakers:
-        sentences = [
-            f"<strong>{'Neither' if count == 2 else 'None'} of the {count} networks outlines anything</strong> at this"
-            " threshold."
-        ]
-    else:
-        amount = f"{len(speakers)} of {count}" if len(speakers) < count else "Both" if count == 2 else f"All {count}"
-        sentences = [
-            f"<strong>{amount} networks outline something.</strong>",
-            (
-                f"They agree that {html.percent(by_all, 1)} of the picture is lesion and {html.percent(1 - by_any, 1)}"
-                f" is not; over the remaining {html.percent(by_any - by_all, 1)} they differ."
-            ),
-            (
-                f"{'Two of them' if count > 2 else 'They'} overlap with a DSC of"
-                f" {html.number(compared.mean_agreement)}{' on average' * (count > 2)}."
-            ),
-        ]
-    if waiting:
-        done = len(compared.masks)
-        sentences = [f"<strong>Asking the networks:</strong> {done} of {done + waiting} have answered."]
-    return html.note(" ".join([*beside, *sentences, fits(compared), known_images(compared)]))
+    first = next(iter(peers))
+    return render(
+        "segment/verdict",
+        assistants=[share(mask_hw) for name, mask_hw in compared.masks.items() if name not in peers],
+        waiting=compared.predictions.waiting,
+        done=len(compared.masks),
+        count=count,
+        alone=f"{titles[first]} outlines {share(peers[first])}." if count == 1 else "",
+        speakers=sum(bool(mask_hw.any()) for mask_hw in peers.values()),
+        by_all=by_all,
+        by_any=by_any,
+        mean_agreement=compared.mean_agreement,
+        fits=fits(compared),
+        known_images=known_images(compared),
+    )
 
 
 def known_images(compared: SliceComparison) -> str:
@@ -131,42 +116,30 @@ def cells(compared: SliceComparison, order: str = "paper") -> str:
     """Return all pictures small, each a button that makes it large. order: as for ``ordered``."""
     if not compared.predictions.pictures:
         return ""
-    pictures, truth = ordered(compared, order), compared.case.outline(compared.case.size_hw)
-    buttons = "".join(cell(compared, which, truth) for which in pictures)
-    return (
-        f'<div class="cells" style="--across:{2 if len(pictures) <= 4 else 3}" role="group" aria-label="Pictures;'
-        f' choose one to see it large">{buttons}</div>'
-    )
+    truth = compared.case.outline(compared.case.size_hw)
+    return render("segment/cells", cells=[cell(compared, which, truth) for which in ordered(compared, order)])
 
 
-def cell(compared: SliceComparison, which: str, truth: str) -> str:
-    """Return one small picture with its numbers, as HTML. truth: the outline of the truth, as SVG."""
-    title = name_of(compared, which)
-    if which == "truth":
-        numbers = [f"area {html.percent(truth_of(compared).mean(), 1)}"]
-    elif which == "dispute":
-        numbers = [
-            f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}:"
-            f" {html.number(compared.mean_agreement)}"
-        ]
+def cell(compared: SliceComparison, which: str, truth: str) -> dict:
+    """Return one small picture with its numbers. truth: the outline of the truth, as SVG."""
+    is_network = which not in ("truth", "dispute")
+    if which == "dispute":
+        two = "mean DSC of two" if len(compared.peers) > 2 else "DSC of the two"
+        words = f"{two}: {html.number(compared.mean_agreement)}"
     else:
-        area, known = html.percent(compared.masks[which].mean(), 1), compared.scores.get(which)
-        numbers = [f"area {area}"]
-        if known:
-            numbers = [
-                f"<b>DSC {html.number(known['dsc'], 3)}</b> area {area}",
-                f"PPV {html.number(known['ppv'])}, Sen {html.number(known['sen'])}",
-            ]
-        numbers.append(f"threshold {compared.threshold_of(which):.2f}")
-        part = compared.predictions.parts.get(which, UNKNOWN)
-        numbers += [f'<i class="part">{part}</i>'] * (known is not None and part != UNKNOWN)
-    lines = "".join(f"<small>{line}</small>" for line in numbers)
-    pressed = str(which == compared.predictions.shown).lower()
-    return (
-        f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span'
-        f' class="light">{picture(compared, which, truth, SMALL, viewer.LINKED_CELL)}</span><span'
-        f' class="explanation"><strong>{title}</strong>{lines}</span></button>'
-    )
+        mask_hw = truth_of(compared) if which == "truth" else compared.masks[which]
+        words = f"area {html.percent(mask_hw.mean(), 1)}"
+    known, part = compared.scores.get(which), compared.predictions.parts.get(which, UNKNOWN)
+    return {
+        "name": which,
+        "title": name_of(compared, which),
+        "is_pressed": which == compared.predictions.shown,
+        "picture": picture(compared, which, truth, SMALL, viewer.LINKED_CELL),
+        "words": words,
+        "scores": known,
+        "threshold": compared.threshold_of(which) if is_network else None,
+        "part": "" if known is None or part == UNKNOWN else part,
+    }
 
 
 def bars(compared: SliceComparison, order: str = "paper") -> str:
@@ -186,7 +159,7 @@ def bars(compared: SliceComparison, order: str = "paper") -> str:
                 "dsc": html.number(dsc, 3),
             }
         )
-    return render("network_bars", rows=rows)
+    return render("segment/bars", rows=rows)
 
 
 def name_of(compared: SliceComparison, which: str) -> str:
@@ -229,30 +202,37 @@ def large(compared: SliceComparison) -> str:
     which, case = compared.predictions.shown, compared.case
     if not which:
         return ""
-    entries = [("truth", "true lesion")] * (case.truth_hw is not None)
-    if which != "dispute":
-        entries = [("outline", "outlined by the network"), *entries] if which != "truth" else entries
+    legend = [("truth", "true lesion")] * (case.truth_hw is not None)
+    if which == "dispute":
+        legend = []
+    elif which != "truth":
+        legend = [("outline", "outlined by the network"), *legend]
     image, over = layers(compared, which, case.outline(case.size_hw), LARGE)
-    drawn = images.svg(
-        description(compared, which), case.size_hw, [image, viewer.wiped("large-outlines", over)], viewer.LINKED
-    )
-    first = html.figure(drawn, heading(compared, which), caption(compared, which) + viewer.wipe("Image", "Outlines"))
     lesion_hw = case.truth_hw if case.truth_hw is not None and case.truth_hw.any() else compared.votes_hw > 0
-    return (
-        viewer.slice_data(case, lesion_hw) + first + (html.key(*entries) if entries else "") + beside(compared, which)
+    is_network = which not in ("truth", "dispute")
+    return render(
+        "segment/large",
+        slice_data=viewer.slice_data(case, lesion_hw),
+        title=name_of(compared, which),
+        taught=taught(which) if is_network else "",
+        picture=images.svg(
+            description(compared, which), case.size_hw, [image, viewer.wiped("large-outlines", over)], viewer.LINKED
+        ),
+        caption=caption(compared, which),
+        legend=legend,
+        is_dispute=which == "dispute",
+        every=None if is_network else every_outline(compared),
+        heat=heat(compared, which) if is_network else None,
     )
 
 
-def heading(compared: SliceComparison, which: str) -> str:
-    """Return the title of a large picture, for a network with how it was taught."""
-    if which in ("truth", "dispute"):
-        return name_of(compared, which)
-    _, method, percent = parse_name(which)
-    if is_assistant(which):
-        return f"{name_of(compared, which)} <em>all labels: to work with, beside the networks that are compared</em>"
+def taught(name: str) -> str:
+    """Return how a network was taught, in words; "" if its name does not say it."""
+    _, method, percent = parse_name(name)
+    if is_assistant(name):
+        return "all labels: to work with, beside the networks that are compared"
     begun = "from nothing" if method == "scratch" else "pretrained without labels"
-    taught = f"<em>{begun}, then {percent}% of the labels</em>" if percent else ""
-    return f"{name_of(compared, which)} {taught}"
+    return f"{begun}, then {percent}% of the labels" if percent else ""
 
 
 def caption(compared: SliceComparison, which: str) -> str:
@@ -274,37 +254,34 @@ def caption(compared: SliceComparison, which: str) -> str:
     return f"{outlined} {measures}{'.' * bool(measures)} {threshold}{seen if known else ''}"
 
 
-def beside(compared: SliceComparison, which: str) -> str:
-    """Return a second picture below the large one: every outline at once, or the probabilities behind one."""
+def every_outline(compared: SliceComparison) -> dict:
+    """Return the picture of every outline at once, with its legend, below the truth or the map of where the networks
+    differ.
+    """
     case, size, count = compared.case, compared.case.size_hw, len(compared.masks)
-    if which in ("truth", "dispute"):
-        looks = {name: html.line_style(parse_name(name)[1]) for name in compared.masks}
-        small = {name: images.shrunk_mask(mask_hw, LARGE) for name, mask_hw in compared.masks.items()}
-        outlines = [
-            images.layer(images.contour_path(mask_hw), "outline", mask_hw.shape, size, looks[name][0])
-            for name, mask_hw in small.items()
-        ]
-        legend = html.key(
-            *(("line", title, looks[name][1]) for name, title in compared.predictions.titles.items()),
-            *[("truth", "true lesion")] * (case.truth_hw is not None),
-        )
-        text = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
-        every = images.svg(
-            text, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED
-        )
-        return (
-            (html.colour_bar("all agree", "evenly split") if which == "dispute" else "")
-            + html.figure(every, "Every outline", f"{text}.")
-            + legend
-        )
-    heat = images.box_on_image(compared.predictions.map(which), case.box, case.shape_hw, size)
-    drawn = images.svg(
-        f"Probability of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED
-    )
-    highest, at = (
-        html.percent(value)
-        for value in (float(compared.predictions.probabilities[which].max()), compared.threshold_of(which))
-    )
-    return html.figure(
-        drawn, "Probability of lesion", f"Highest {highest}; the outline runs where it reaches {at}."
-    ) + html.colour_bar("0%", "100%", f'<b style="left:{100 * compared.threshold_of(which):.0f}%"></b>')
+    looks = {name: html.line_style(parse_name(name)[1]) for name in compared.masks}
+    small = {name: images.shrunk_mask(mask_hw, LARGE) for name, mask_hw in compared.masks.items()}
+    outlines = [
+        images.layer(images.contour_path(mask_hw), "outline", mask_hw.shape, size, looks[name][0])
+        for name, mask_hw in small.items()
+    ]
+    text = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
+    drawn = [images.use_image("case-image", size), case.outline(size), *outlines]
+    lines = [("line", title, looks[name][1]) for name, title in compared.predictions.titles.items()]
+    return {
+        "text": text,
+        "picture": images.svg(text, size, drawn, viewer.LINKED),
+        "legend": [*lines, *[("truth", "true lesion")] * (case.truth_hw is not None)],
+    }
+
+
+def heat(compared: SliceComparison, which: str) -> dict:
+    """Return the picture of the probabilities behind a network's outline, with the highest one and its threshold."""
+    case, size = compared.case, compared.case.size_hw
+    drawn = images.box_on_image(compared.predictions.map(which), case.box, case.shape_hw, size)
+    text = f"Probability of lesion by {name_of(compared, which)}"
+    return {
+        "picture": images.svg(text, size, [drawn, case.outline(size)], viewer.LINKED),
+        "highest": float(compared.predictions.probabilities[which].max()),
+        "threshold": compared.threshold_of(which),
+    }

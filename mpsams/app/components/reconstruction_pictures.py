@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mpsams import inference
-from mpsams.app.components import html, viewer
+from mpsams.app.components import viewer
 from mpsams.inference import Network, Reconstruction, shared
 from mpsams.inference.case import SIDE, Case
 from mpsams.plots import images
@@ -61,44 +61,31 @@ def _draw(found: Reconstruction) -> ReconstructionImages:
     )
 
 
-def input_pictures(case: Case, epoch: float, hidden_1l: Tensor) -> str:
-    """Return the image, and what the networks are given of it; other pictures show the image as #grid-image."""
-    at = inference.mask_at(case.study, epoch)
-    whole = images.svg(
-        "The image as it is",
-        SIZE,
-        [images.hold_image(HELD, preview(case.image_11ss), SIZE), case.outline(SIZE, part=True)],
-        viewer.LINKED,
-    )
-    part = images.svg(
-        "The image with patches hidden",
-        SIZE,
-        [images.raster(preview(inference.hide(case.image_11ss, hidden_1l, case.study.patch)), SIZE)],
-        viewer.LINKED,
-    )
-    caption = f"{at.hidden} of {case.study.length} patches hidden ({html.percent(at.ratio)}), set to the image’s mean."
-    outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")
-    return html.row(
-        [html.figure(whole, "Original", outlined), html.figure(part, "What the networks see", caption)], "stack"
+def input_pictures(case: Case, hidden_1l: Tensor) -> tuple[str, str]:
+    """Return the image, which other pictures show as #grid-image, and what the networks are given of it, as SVG."""
+    given = preview(inference.hide(case.image_11ss, hidden_1l, case.study.patch))
+    held = [images.hold_image(HELD, preview(case.image_11ss), SIZE), case.outline(SIZE, part=True)]
+    return (
+        images.svg("The image as it is", SIZE, held, viewer.LINKED),
+        images.svg("The image with patches hidden", SIZE, [images.raster(given, SIZE)], viewer.LINKED),
     )
 
 
-def network_column(case: Case, ending: str, result: ReconstructionImages) -> str:
-    """Return the pictures of one network's filling and error, as HTML."""
+def network_pictures(case: Case, ending: str, result: ReconstructionImages) -> dict[str, str]:
+    """Return the pictures of one network's filling and error as SVG, and what it is."""
     title, description = ROWS[ending]
     before, after = images.use_image(HELD, SIZE), images.raster(result.filled, SIZE)
-    layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
-    picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
-    error = images.svg(
-        f"Error of {title}", SIZE, [images.raster(result.error, SIZE), case.outline(SIZE, part=True)], viewer.LINKED
+    outline = case.outline(SIZE, part=True)
+    filled, error = (
+        [viewer.wiped(f"filled{ending}", after, before), outline],
+        [images.raster(result.error, SIZE), outline],
     )
-    return html.row(
-        [
-            html.figure(picture, f"{title} <em>fills in</em>", f"{description}.{viewer.wipe('Original', 'Filled in')}"),
-            html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only."),
-        ],
-        "stack",
-    )
+    return {
+        "title": title,
+        "description": description,
+        "filled": images.svg(f"Reconstruction by {title}", SIZE, filled, viewer.LINKED),
+        "error": images.svg(f"Error of {title}", SIZE, error, viewer.LINKED),
+    }
 
 
 def preview(unit_11ss: Tensor) -> str:

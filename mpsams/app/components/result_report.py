@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 from mpsams import plots, tables
 from mpsams.app.components import html
+from mpsams.app.components.templates import pieces, render
 from mpsams.tables import AVERAGED, HEADS, TITLES, Cell, Comparison, Line, Results, Table
 
 METHOD = "mps_ams"  # what the others are compared with
@@ -31,77 +33,65 @@ class Choice:
     per: str
 
 
-def scale(results: Results) -> str:
+def scale(results: Results) -> Markup:
     """Return a sentence on the size of the networks and the number of runs behind the numbers."""
     about, lesions = results.runs[0].about, int((results.runs[0].scores_nk[:, 5] > 0).sum())
     patients = f" of {len(set(results.groups))} patients" if results.unit == "patients" else ""
-    return html.note(
-        f"<strong>{escape(results.data.upper())}</strong>, a U-Net of width {about['width']} at {about['size']} ×"
-        f" {about['size']} pixels; measured on {len(results.cases)} {results.per}s{patients} held back, {lesions} of"
-        f" them with a lesion. {len(results.pretrainings)} pretrainings, {len(results.runs)} fine-tunings."
+    words = (
+        f", a U-Net of width {about['width']} at {about['size']} × {about['size']} pixels; measured on"
+        f" {len(results.cases)} {results.per}s{patients} held back, {lesions} of them with a lesion."
+        f" {len(results.pretrainings)} pretrainings, {len(results.runs)} fine-tunings."
     )
+    return html.note(Markup("<strong>{}</strong>{}").format(results.data.upper(), words))
 
 
 # --- the table
 
 
-def table(found: Table, measure: str) -> str:
+def table(found: Table, measure: str) -> Markup:
     """Return a table of one measure, as HTML: mean ± sd, 95% interval drawn and written, the paper's number, false
     alarms, runs.
     """
     if not found.rows:
-        return html.note(f"No run of these methods with recipe “{escape(found.recipe)}” yet.", "warning")
+        return html.note(f"No run of these methods with recipe “{found.recipe}” yet.", "warning")
     cells = [line.cells[measure] for line in found.rows]
-    low, high = span(cells)
-    paper = any(cell.paper is not None for cell in cells)
-    heads = [
-        "Method",
-        f"{HEADS[measure]} <small>mean ± sd over runs</small>",
-        f"95% interval <small>axis from {low:g} to {high:g}</small>",
-    ]
-    heads += ["Paper"] * paper + ["False alarms <small>of images without lesion</small>", "Runs"]
-    kinds = ["", "", "range", *[""] * (len(heads) - 4), "runs"]
-    top = "".join(f'<th scope="col" class="{kind}">{head}</th>' for head, kind in zip(heads, kinds, strict=True))
-    bodies = "".join(
-        block([line for line in found.rows if line.labels == labels], measure, (low, high), paper)
-        for labels in found.labels
-    )
-    caption = f"{HEADS[measure]}, {AVERAGED[found.averaging]}, recipe “{escape(found.recipe)}”"
-    return (
-        '<div class="table'
-        f' results"><table><caption>{caption}</caption><thead><tr>{top}</tr></thead>{bodies}</table></div><p'
-        f' class="small">{escape(tables.note(found))}</p>'
+    ends = span(cells)
+    blocks = {labels: [line for line in found.rows if line.labels == labels] for labels in found.labels}
+    return render(
+        "results/table",
+        head=HEADS[measure],
+        averaged=AVERAGED[found.averaging],
+        recipe=found.recipe,
+        ends=ends,
+        paper=any(cell.paper is not None for cell in cells),
+        blocks=[(labels, block(lines, measure, ends)) for labels, lines in blocks.items()],
+        note=tables.note(found),
     )
 
 
-def block(lines: Sequence[Line], measure: str, ends: tuple[float, float], paper: bool) -> str:
-    """Return the lines of one share of labels, the best in bold."""
+def block(lines: Sequence[Line], measure: str, ends: tuple[float, float]) -> list[dict]:
+    """Return the rows of one share of labels, with a mark at the best."""
     means = [round(score, 3) for line in lines if (score := line.cells[measure].mean) is not None]
     best = max(means) if len(means) > 1 else None
     rows = []
     for line in lines:
-        cell, alarms = line.cells[measure], line.cells["false_alarms"]
-        mean = tables.number(cell.mean)
-        mean = f"<strong>{mean}</strong>" if cell.mean is not None and round(cell.mean, 3) == best else mean
-        spread = f" ± {cell.sd:.3f}" if cell.sd is not None else ""
-        interval = (
-            ""
-            if cell.low is None
-            else f"<small>{cell.low:.3f} to {cell.high:.3f}{tables.MARKS.get(cell.scope, '')}</small>"
-        )
-        columns = [f"<td>{mean}{spread}{interval}</td>", f'<td class="range">{range_of(cell, ends)}</td>']
-        columns += [f"<td>{tables.number(cell.paper)}</td>"] * paper + [
-            f'<td>{tables.number(alarms.mean)}</td><td class="runs">{line.runs or tables.DASH}</td>'
-        ]
-        own = ' class="ours"' if line.method == METHOD else ""
+        cell = line.cells[measure]
+        interval = "" if cell.low is None else f"{cell.low:.3f} to {cell.high:.3f}{tables.MARKS.get(cell.scope, '')}"
         rows.append(
-            f'<tr{own}><th scope="row">{TITLES.get(line.method, escape(line.method))}</th>{"".join(columns)}</tr>'
+            {
+                "title": TITLES.get(line.method, line.method),
+                "is_own": line.method == METHOD,
+                "is_best": cell.mean is not None and round(cell.mean, 3) == best,
+                "mean": tables.number(cell.mean),
+                "spread": f" ± {cell.sd:.3f}" if cell.sd is not None else "",
+                "interval": interval,
+                "marks": range_of(cell, ends),
+                "paper": tables.number(cell.paper),
+                "alarms": tables.number(line.cells["false_alarms"].mean),
+                "runs": line.runs or tables.DASH,
+            }
         )
-    head = (
-        f'<tr class="share"><th scope="rowgroup" colspan="{5 + paper}">{100 * lines[0].labels:g}% of the'
-        " labels</th></tr>"
-    )
-    return f"<tbody>{head}{''.join(rows)}</tbody>"
+    return rows
 
 
 def span(cells: Iterable[Cell]) -> tuple[float, float]:
@@ -112,38 +102,35 @@ def span(cells: Iterable[Cell]) -> tuple[float, float]:
     return int(10 * min(values)) / 10, min(1.0, int(10 * max(values) + 1) / 10)
 
 
-def range_of(cell: Cell, ends: tuple[float, float]) -> str:
-    """Return an interval as a bar with a dot at the mean and a diamond at the paper's number; the numbers stand beside
-    it.
+def range_of(cell: Cell, ends: tuple[float, float]) -> list[tuple[str, str]]:
+    """Return the marks of an interval, each an element and its CSS: a bar with a dot at the mean and a diamond at the
+    paper's number; the numbers stand beside it.
     """
     low, high = ends
 
     def at(value: float) -> float:
         return 100 * (value - low) / (high - low)
 
-    parts = []
+    marks = []
     if cell.low is not None and cell.high is not None:
-        parts.append(f'<i style="left:{at(cell.low):.1f}%;width:{at(cell.high) - at(cell.low):.1f}%"></i>')
-    if cell.mean is not None:
-        parts.append(f'<b style="left:{at(cell.mean):.1f}%"></b>')
-    if cell.paper is not None:
-        parts.append(f'<s style="left:{at(cell.paper):.1f}%"></s>')
-    return f'<div class="reach" aria-hidden="true">{"".join(parts)}</div>'
+        marks.append(("i", f"left:{at(cell.low):.1f}%;width:{at(cell.high) - at(cell.low):.1f}%"))
+    points = [(tag, value) for tag, value in (("b", cell.mean), ("s", cell.paper)) if value is not None]
+    return marks + [(tag, f"left:{at(value):.1f}%") for tag, value in points]
 
 
-def key(paper: bool) -> str:
+def key(paper: bool) -> Markup:
     """Return the legend of the marks in the table."""
-    return html.key(
+    return pieces().key(
         ("mean", "our mean"),
         ("reach", "95% interval for other draws of labels, pretrainings and images"),
-        *([("paper", "the paper’s number")] * paper),
+        ("paper", "the paper’s number") if paper else None,
     )
 
 
 # --- in words
 
 
-def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
+def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> Markup:
     """Return the differences that could and that could not be shown: a count, the strongest rivals, and all of them to
     open.
     """
@@ -153,37 +140,28 @@ def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
             f"{TITLES[METHOD]} shares no run with another method of this table: nothing can be compared yet."
         )
     ahead = sum(c.shown and c.mean is not None and c.mean > 0 for c in known)
-    behind = sum(c.shown for c in known) - ahead
-    unclear = len(known) - ahead - behind
-    here = sum(c.shown_here and not c.shown for c in known)
-    counts = (
-        f"{TITLES[METHOD]} is shown to be ahead in {ahead} of {len(known)} comparisons and behind in {behind}; in"
-        f" {unclear} no difference could be shown"
-    )
-    counts += (
-        f" ({here} of these differences are shown for these pretrainings or this draw of labels only)." if here else "."
-    )
     rivals = [tables.strongest(known, labels) for labels in dict.fromkeys(c.labels for c in known)]
-    first = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in rivals if c is not None)
-    every = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in comparisons)
-    return (
-        '<section class="panelet findings"><h4>What was shown, and what could not be <em>differences in'
-        f" {HEADS[choice.measure]}, {AVERAGED[choice.averaging]}</em></h4><p><strong>{counts}</strong> Against the"
-        f" strongest rival:</p><ul>{first}</ul><details><summary>All {len(comparisons)}"
-        f" comparisons</summary><ul>{every}</ul></details></section>"
+    return render(
+        "results/findings",
+        measure=HEADS[choice.measure],
+        averaged=AVERAGED[choice.averaging],
+        title=TITLES[METHOD],
+        known=len(known),
+        ahead=ahead,
+        behind=sum(c.shown for c in known) - ahead,
+        here=sum(c.shown_here and not c.shown for c in known),
+        rivals=[tables.sentence(c) for c in rivals if c is not None],
+        every=[tables.sentence(c) for c in comparisons],
     )
 
 
 # --- plots
 
 
-def figure(drawn, heading: str, caption: str, kind: str = "") -> str:
+def figure(drawn, heading: str, caption: str, kind: str = "") -> Markup:
     """Return a plot as a picture with its words: what it is, and what it says."""
     source = "data:image/svg+xml;base64," + base64.b64encode(plots.as_bytes(drawn, "svg")).decode("ascii")
-    return (
-        f'<figure class="print {kind}"><h4>{escape(heading)}</h4><img src="{source}"'
-        f' alt="{escape(f"{heading}. {caption}")}"><figcaption>{escape(caption)}</figcaption></figure>'
-    )
+    return render("results/figure", source=source, heading=heading, caption=caption, kind=kind)
 
 
 def against_labels(found: Sequence[Table], choice: Choice) -> str:
@@ -210,9 +188,7 @@ def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: 
     titles = [TITLES.get(method, method) for method in methods]
     for values, title in zip((x, y), titles, strict=True):
         if not values:
-            return html.note(
-                f"No run of {escape(title)} with {100 * labels:g}% of the labels and recipe “{escape(choice.recipe)}”."
-            )
+            return html.note(f"No run of {title} with {100 * labels:g}% of the labels and recipe “{choice.recipe}”.")
     better, worse = (sum(sign * (y[case] - x[case]) > 0 for case in x) for sign in (1, -1))
     means = [sum(values.values()) / len(values) for values in (x, y)]
     caption = (

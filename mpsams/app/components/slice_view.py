@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from mpsams import transforms
-from mpsams.app.components import html
+from mpsams.app.components.templates import render
 from mpsams.datasets.phantom import BuiltInVolume
 from mpsams.inference.case import Case, Span
 from mpsams.plots import images
 
 
-def current_slice(case: Case) -> str:
+def current_slice(case: Case) -> Markup:
     """Return the slice on screen with its truth, held once for the page as #case-image, and its part as #case-part."""
     size, (whole, part) = case.size_hw, case.pictures
     layers = [images.hold_image("case-image", whole, size)]
@@ -34,24 +34,23 @@ def current_slice(case: Case) -> str:
             else "truth mask without a lesion"
         )
     where = f"{case.plane} slice {case.index + 1} of {case.slices}; " if case.is_volume else ""
-    picture = images.svg(f"{case.title}, {where}{words}", size, layers)
-    looks = " Networks look at the framed part." if part else ""
-    notes = "".join(html.note(escape(note), "warning") for note in case.notes)
-    return (
-        f'<figure class="film now"><div class="light">{picture}</div><figcaption><strong>{case.title}</strong><br>'
-        f"{where}{case.scan.origin}; {words}.{looks}</figcaption></figure>{notes}"
+    return render(
+        "slice",
+        picture=images.svg(f"{case.title}, {where}{words}", size, layers),
+        title=case.title,
+        where=where,
+        origin=case.scan.origin,
+        words=words,
+        has_part=bool(part),
+        notes=case.notes,
     )
 
 
-def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
+def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> Markup:
     """Return the samples as buttons."""
     entries = [(_thumbnail(case.unit_hw), case.title, "") for case in cases]
-    entries += [(_thumbnail(_middle(volume)), volume.title, ' class="deep"') for volume in volumes]
-    thumbs = "".join(
-        f'<button type="button" data-sample="{i}"{kind}><img src="{picture}" alt=""><span>{title}</span></button>'
-        for i, (picture, title, kind) in enumerate(entries)
-    )
-    return f"<h3>Samples to try</h3><div class='strip'>{thumbs}</div>"
+    entries += [(_thumbnail(_middle(volume)), volume.title, "deep") for volume in volumes]
+    return render("gallery", entries=entries)
 
 
 def _thumbnail(unit_hw: np.ndarray) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from html import escape
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 
 from mpsams import transforms
 from mpsams.annotation.protocol import encode_picture
-from mpsams.app.components.templates import read_scripts, render
+from mpsams.app.components.templates import pieces, read_scripts, render
 from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.session import Session
 from mpsams.imaging import geometry
@@ -66,7 +66,7 @@ def listen_to_window(session: Session, dragged: Callable) -> None:
     )
 
 
-def slice_values(case: Case) -> str:
+def slice_values(case: Case) -> Markup:
     """Return the values of the slice on screen as hidden HTML, from which the viewer reads them."""
     values_hw = case.scan.slice(case.index, case.plane)
     step = math.ceil(max(values_hw.shape) / MOST)
@@ -87,7 +87,7 @@ def slice_key(case: Case) -> str:
     return f"{image_key(case)} {case.index}"
 
 
-def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = False) -> str:
+def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = False) -> Markup:
     """Return the viewer's knowledge of the pictures of a tab, as hidden HTML.
 
     lesion_hw: bool (H, W), around which can be cropped; None for the truth. part: the pictures show the part that
@@ -123,7 +123,8 @@ def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = Fal
 
 
 def wiped(name: str, left: str, right: str = "") -> str:
-    """Return SVG layers that are seen on the left of a line and on the right of it; ``wipe`` moves the line.
+    """Return SVG layers that are seen on the left of a line and on the right of it; the macro
+    ``wipe`` moves the line.
 
     name: one for each picture of the page.
     """
@@ -132,17 +133,6 @@ def wiped(name: str, left: str, right: str = "") -> str:
         f'<g clip-path="url(#{name}-{side})">{layers}</g>' for side, layers in (("left", left), ("right", right))
     )
     return f'<defs>{cuts}</defs>{parts}<path class="wipe-line"/>'
-
-
-def wipe(right: str, left: str) -> str:
-    """Return the slider that moves the lines of all pictures with ``wiped`` layers in the tab: to the left end only
-    ``right`` is seen, at the right end only ``left``.
-    """
-    label = f"Line between {left.lower()} on its left and {right.lower()} on its right"
-    return (
-        f'<span class="wipe"><span>{right}</span><input type="range" min="0" max="100" value="100" data-wipe=""'
-        f' aria-label="{label}"><span>{left}</span></span>'
-    )
 
 
 def _around(mask_hw: np.ndarray, across: float, down: float) -> list[float] | None:
@@ -173,6 +163,6 @@ def _patient(case: Case) -> list[list[float]] | None:
     return [[round(float(value), 4) for value in vector] for vector in (first, column, row)]
 
 
-def hidden_data(name: str, about: dict) -> str:
+def hidden_data(name: str, about: dict) -> Markup:
     """Return the HTML that is not seen and holds values for a script of the page, as JSON in ``data-<name>``."""
-    return f'<i hidden data-{name}="{escape(json.dumps(about))}"></i>'
+    return pieces().data(name, json.dumps(about))

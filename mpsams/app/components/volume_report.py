@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from markupsafe import Markup
 
 from mpsams import metrics
 from mpsams.app.components import html
+from mpsams.app.components.templates import pieces, render
 from mpsams.imaging import Scan
 from mpsams.inference import volumes
 from mpsams.inference.case import Case
@@ -26,7 +28,7 @@ COLUMNS = {
     "dsc": "DSC",
     "ppv": "PPV",
     "sen": "Sen",
-    "hd95": "HD95 <small>{}</small>",
+    "hd95": Markup("HD95 <small>{}</small>"),
 }
 _FAR = f"Distances are left out where the surfaces have more than {metrics.MOST_SURFACE:,} voxels."
 DIGITS = {"millilitres": 1, "voxels": 0, "hd95": 1}
@@ -56,14 +58,10 @@ def of(case: Case, whole: Whole | None) -> Whole | None:
     return whole if whole is not None and whole.scan is case.scan else None
 
 
-def progress(done: int, case: Case) -> str:
+def progress(done: int, case: Case) -> Markup:
     """Return a bar of the slices done."""
     count = len(case.scan.shown())
-    share = 100 * done / count
-    return (
-        f'<div class="going" role="progressbar" aria-label="Slices segmented" aria-valuenow="{share:.0f}"><i'
-        f' style="width:{share:.1f}%"></i><span>slice {done} of {count}</span></div>'
-    )
+    return pieces().going(done / count, f"slice {done} of {count}", "Slices segmented")
 
 
 def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) -> str:
@@ -95,8 +93,14 @@ def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) ->
             ]
         )
     left_out = any(math.isnan(found.get("hd95", 0.0)) for found in values.values())
-    notes = html.note(_FAR, "warning") if left_out else ""
-    return html.table([*heads, *["Volume was"] * seen], rows) + notes + areas(case, masks, titles)
+    return render(
+        "volume",
+        head=[*heads, *["Volume was"] * seen],
+        rows=rows,
+        left_out=_FAR if left_out else "",
+        slices=len(case.scan.shown()),
+        **areas(case, masks, titles),
+    )
 
 
 def undefined_as_nan(numbers: dict[str, float]) -> dict[str, float]:
@@ -104,7 +108,7 @@ def undefined_as_nan(numbers: dict[str, float]) -> dict[str, float]:
     return numbers | ({"ppv": math.nan} if "ppv" in numbers and not numbers["voxels"] else {})
 
 
-def areas(case: Case, masks: dict[str, np.ndarray], titles: Mapping[str, str]) -> str:
+def areas(case: Case, masks: dict[str, np.ndarray], titles: Mapping[str, str]) -> dict:
     """Return the area of lesion by slice, a curve for each network in its colour and one for the truth."""
     looks = {name: html.line_style(parse_name(name)[1]) for name in masks}
     legend: list[tuple[str, ...]] = [("line", titles[name], looks[name][1]) for name in masks]
@@ -112,8 +116,5 @@ def areas(case: Case, masks: dict[str, np.ndarray], titles: Mapping[str, str]) -
     if case.truth_xyz is not None:
         curves["truth"], styles["truth"] = case.truth_xyz, "stroke:var(--truth);stroke-width:3"
         legend.append(("truth", "true lesion"))
-    heading = "<h4>Lesion area by slice, from the feet up</h4>"
-    return (
-        '<section class="panelet'
-        f' curve">{heading}{volumes.area_profile(case, curves, styles)}{html.key(*legend)}</section>'
-    )
+    picture, most = volumes.area_profile(case, curves, styles)
+    return {"picture": picture, "most": most, "legend": legend}

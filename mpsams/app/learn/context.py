@@ -61,6 +61,10 @@ class LessonContext:
         """The patch that is asked about."""
         return int(self.study.clusters.score_bl[0].argmax()) if self.state.patch is None else self.state.patch
 
+    def where(self, index: int) -> str:
+        """Return the place of a patch in words: its row and column."""
+        return f"row {index // self.columns + 1}, column {index % self.columns + 1}"
+
     @cached_property
     def clustering_options(self) -> dict:
         """patch, selector, normalise, temperature and similarity of the matrices: the case's, or one of the paper's

@@ -1,57 +1,52 @@
-"""The layout of the Learn tab: the bar of steps, a step's picture beside its text, the link; its buttons and sliders.
-
-No gradio here.
-"""
+"""The pages of the Learn tab as values for their templates. No gradio here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from mpsams import schedule
 from mpsams.app.components.templates import render
-from mpsams.app.learn.state import STEPS, LessonState
+from mpsams.app.learn.context import LessonContext
+from mpsams.app.learn.state import STEPS, WAYS, LessonState
 
 
 @dataclass(frozen=True)
 class StepPage:
-    """A step as HTML.
+    """A step: the name of its template in ``templates/learn``, and the values that it is filled with."""
 
-    title: its heading. board: the large picture with its legend. text: the paragraphs. exercise: what to try. question,
-    answer: to ask a class. below: shown under the rest, over the whole width.
-    """
-
-    title: str
-    board: str
-    text: Sequence[str]
-    exercise: str
-    question: str
-    answer: str
-    below: str = ""
+    template: str
+    values: Mapping[str, object]
 
 
-def lesson(page: StepPage, state: LessonState, query: str) -> str:
+def step_page(template: str, context: LessonContext, **values: object) -> StepPage:
+    """Return the page of a step: its own values, and those of the image and the state that several steps name."""
+    state, study = context.state, context.study
+    common = {
+        "has_lesion": context.case.has_lesion,
+        "columns": context.columns,
+        "side": study.patch,
+        "length": study.length,
+        "lesion_size": study.lesion_size,
+        "patch": context.patch,
+        "place": context.where(context.patch),
+        "epoch": state.epoch,
+        "last_epoch": schedule.HORIZON,
+        "ratio": context.masked.ratio,
+        "swap": state.swap,
+        "way": state.way,
+        "way_names": {json.dumps(name): label for name, label in WAYS.items()},
+    }
+    return StepPage(template, common | values)
+
+
+def lesson(page: StepPage, state: LessonState, query: str, examples: str = "") -> Markup:
     """Return the HTML of the tab. Its parts always have the same places, so that the focus stays where it is.
 
-    query: of the link to this state; "" when there is none.
+    query: of the link to this state; "" when there is none. examples: shown under the rest, as HTML.
     """
-    return render(
-        "lesson",
-        page=page,
-        step=state.step,
-        present=state.present,
-        steps=STEPS,
-        data=json.dumps(state.to_page()),
-        query=query,
-    )
-
-
-def toggle(name: str, choices: Mapping[str, str], selected: object) -> str:
-    """Return buttons of which one is pressed: JSON value -> label; a press sets ``name`` to the value."""
-    entries = [(value, label, value == json.dumps(selected)) for value, label in choices.items()]
-    return render("toggle", name=name, entries=entries)
-
-
-def slider(name: str, label: str, value: int, low: int, high: int) -> str:
-    """Return a slider with its value, which sets ``name`` when it is released."""
-    return render("slider", name=name, label=label, value=value, low=low, high=high)
+    own = {"step": state.step, "present": state.present, "steps": STEPS, "data": json.dumps(state.to_page())}
+    return render(f"learn/{page.template}", **page.values, **own, query=query, examples=examples)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mpsams import masking, schedule
 from mpsams.app.components import html
+from mpsams.app.components.mask_maps import curve_x
 from mpsams.app.learn import lesson
 from mpsams.app.learn.context import LessonContext
 from mpsams.inference.case import SIDE
@@ -23,11 +24,6 @@ from mpsams.plots import images
 
 SIZE = (SIDE, SIDE)
 INK = ' class="ink"'
-
-
-def where(context: LessonContext, index: int) -> str:
-    """Return the place of a patch in words: its row and column."""
-    return f"row {index // context.columns + 1}, column {index % context.columns + 1}"
 
 
 def spot(index: int, columns: int, kind: str = "picked") -> str:
@@ -70,7 +66,7 @@ def choosing(context: LessonContext, text: str, layers: Sequence[str], live: str
         f" {live}"
     )
     return images.svg(
-        f"{text} Patch in {where(context, context.patch)} chosen; arrow keys choose another.", SIZE, over, extra
+        f"{text} Patch in {context.where(context.patch)} chosen; arrow keys choose another.", SIZE, over, extra
     )
 
 
@@ -89,15 +85,13 @@ def pixels(context: LessonContext) -> str:
         SIZE,
     )
     return images.svg(
-        f"The pixels of the patch in {where(context, context.patch)}, enlarged",
-        SIZE,
-        [f'<g class="pixels">{drawn}</g>'],
+        f"The pixels of the patch in {context.where(context.patch)}, enlarged", SIZE, [f'<g class="pixels">{drawn}</g>']
     )
 
 
 def similarity(context: LessonContext) -> str:
     """Draw the similarity of every patch to the chosen one."""
-    text = f"Similarity of every patch to the one in {where(context, context.patch)}; brighter is more alike."
+    text = f"Similarity of every patch to the one in {context.where(context.patch)}; brighter is more alike."
     return choosing(
         context,
         text,
@@ -120,15 +114,6 @@ def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
         SIZE,
         [drawn, row],
         extra,
-    )
-
-
-def axes(picture: str, length: int) -> str:
-    """Put a matrix between its axes, which count the patches from 1."""
-    ticks = "".join(f"<span>{k}</span>" for k in (1, *(length * part // 4 for part in range(1, 5))))
-    return (
-        f'<div class="axes"><div class="down"><b>row: patch</b>{ticks}</div>{picture}<div'
-        f' class="along">{ticks}<b>column: compared with patch</b></div></div>'
     )
 
 
@@ -246,22 +231,9 @@ def network_input(context: LessonContext) -> str:
 
 
 def curve(context: LessonContext) -> str:
-    """Draw σ over the epochs with the point of this epoch, which the page moves."""
-    names = [("sigma", "σ, share of patches hidden"), ("fixed", "fixed 75%, as MAE does")]
-
-    def x(epoch: float) -> float:
-        return 100 * (epoch - 1) / (schedule.HORIZON - 1)
-
-    rising = images.line([(x(e), 100 * ratio) for e, ratio, _, _ in context.case.course], "sigma")
-    at, epoch = context.masked, context.state.epoch
-    text = f"Curve of the mask ratio over the epochs; at epoch {epoch} it is {html.percent(at.ratio, 1)}"
-    picture = images.svg(
-        text, (100, 100), [images.line([(0, 75), (100, 75)], "fixed"), rising], 'preserveAspectRatio="none"'
-    )
-    marks = "".join(f'<span class="tick" style="left:{x(e):.2f}%">{e}</span>' for e in (1, 200, 400, 600, 800))
-    levels = "".join(f'<span class="level" style="bottom:{share}%">{share}%</span>' for share in (0, 25, 50, 75, 100))
-    point = (
-        f'<i class="now" style="left:{x(epoch):.2f}%"></i><i class="dot"'
-        f' style="left:{x(epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
-    )
-    return f'<div class="plot">{levels}{picture}{point}{marks}</div>{html.key(*names)}'
+    """Draw σ over the epochs."""
+    rising = images.line([(curve_x(e), 100 * ratio) for e, ratio, _, _ in context.case.course], "sigma")
+    words = html.percent(context.masked.ratio, 1)
+    text = f"Curve of the mask ratio over the epochs; at epoch {context.state.epoch} it is {words}"
+    flat = images.line([(0, 75), (100, 75)], "fixed")
+    return images.svg(text, (100, 100), [flat, rising], 'preserveAspectRatio="none"')

@@ -1,13 +1,13 @@
-"""The tenth step of the walk in words and pictures: outline lesions with what was learnt; no gradio here."""
+"""The tenth step of the walk as values for its template: outline lesions with what was learnt; no gradio here."""
 
 from __future__ import annotations
+
+from markupsafe import Markup
 
 from mpsams.app.components import html, network_grid
 from mpsams.app.learn import pictures
 from mpsams.app.learn.context import COMPARED, THRESHOLD, LessonContext
-from mpsams.app.learn.layout import StepPage
-from mpsams.app.learn.steps import film
-from mpsams.app.learn.uses import NO_NETWORK
+from mpsams.app.learn.layout import StepPage, step_page
 from mpsams.inference.case import NAMES
 from mpsams.inference.checkpoint_metadata import training_data
 from mpsams.inference.comparison import SliceComparison
@@ -21,82 +21,38 @@ BEGUN = {"mps_ams": "10% of labels", "scratch": "10% of labels", ASSIST: "all la
 
 def transfer(context: LessonContext) -> StepPage:
     """Return the page of step 10: lesions are outlined with what was learnt."""
-    title, compared = "Use what was learnt: outline lesions", context.compared
-    ask = (
-        (
-            "both networks that have 10% of the labels saw the same ones. What could the pretrained one have learnt"
-            " before?"
-        ),
-        (
-            "Filters for edges, texture and tissue, and which structures usually lie next to each other. Only the"
-            " border of the lesion still has to be learnt from labels."
-        ),
-    )
+    compared = context.compared
     if compared is None:
-        return StepPage(
-            title,
-            film(pictures.cut(context)),
-            [NO_NETWORK.format(kind="segmentation")],
-            "<h4>Try it</h4><p>The steps before work without any.</p>",
-            *ask,
-        )
-    about = [context.registry.metadata(name) for name in compared.masks]
-    paragraphs = [
-        (
-            "The network that filled in patches gets a new last layer and is fine-tuned on a few images with outlined"
-            " lesions, 10% of those available. For comparison, a network of the same shape is trained on the same"
-            " images from random weights."
-        ),
-        *with_all_labels(context, compared),
-        judged(context, compared),
-        "One image proves nothing: the tab Results shows the averages over images that no training saw.",
-    ]
-    key = html.key(
-        ("outline", "outlined by the network"),
-        *([("truth", "true lesion")] if context.case.truth_hw is not None else []),
-    )
-    elsewhere = html.trained_elsewhere([training_data(one) for one in about], context.case.modality, NAMES)
-    taught = "" if elsewhere else html.taught_on(training_data(about[0]), context.case.plane)
-    return StepPage(
-        title,
-        elsewhere + html.row(outlined_films(context, compared), "films two") + key,
-        paragraphs,
-        "<h4>Try it</h4><p>Choose another sample in the sidebar, or open an image of your own. The tab Segment &amp;"
-        ' compare has all networks and a threshold to move.</p><button type="button" class="do" data-go="11">Play the'
-        " quiz</button>",
-        *ask,
-        taught,
+        return step_page("transfer", context, picture=pictures.cut(context), films=[], taught="")
+    seen = [training_data(context.registry.metadata(name)) for name in compared.masks]
+    elsewhere = html.trained_elsewhere(seen, context.case.modality, NAMES)
+    assistant = next((name for name in compared.masks if is_assistant(name)), None)
+    return step_page(
+        "transfer",
+        context,
+        films=outlined_films(context, compared),
+        has_truth=context.case.truth_hw is not None,
+        assistant=assistant and {"dsc": compared.scores.get(assistant, {}).get("dsc")},
+        judged=judged(context, compared),
+        elsewhere=elsewhere,
+        taught="" if elsewhere else html.taught_on(seen[0], context.case.plane),
     )
 
 
-def outlined_films(context: LessonContext, compared: SliceComparison) -> list[str]:
+def outlined_films(context: LessonContext, compared: SliceComparison) -> list[dict]:
     """Return a picture of the outline of each network that is compared, with its DSC."""
-    truth = context.case.outline(context.case.size_hw)
-    films = []
-    for name in sorted(compared.masks, key=lambda name: list(BEGUN).index(parse_name(name)[1])):
-        begun = BEGUN[parse_name(name)[1]]
-        known = compared.scores.get(name)
-        score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
-        caption = f"{score}Outlines {network_grid.share(compared.masks[name])}."
-        films.append(
-            html.figure(
-                network_grid.picture(compared, name, truth, network_grid.LARGE),
-                f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>",
-                caption,
-            )
-        )
-    return films
-
-
-def with_all_labels(context: LessonContext, compared: SliceComparison) -> list[str]:
-    """Return a sentence on the assistant; empty without one."""
-    name = next((name for name in compared.masks if is_assistant(name)), None)
-    if name is None:
-        return []
-    dsc = compared.scores.get(name, {}).get("dsc")
+    truth, begun = context.case.outline(context.case.size_hw), list(BEGUN)
     return [
-        "The assistant was trained with all labels"
-        + (f"; its DSC is {html.number(dsc, 3)} here." if dsc is not None and context.case.has_lesion else ".")
+        {
+            "title": TITLES[method],
+            "begun": BEGUN[method],
+            "picture": network_grid.picture(compared, name, truth, network_grid.LARGE),
+            "dsc": compared.scores.get(name, {}).get("dsc"),
+            "share": network_grid.share(compared.masks[name]),
+        }
+        for name, method in sorted(
+            ((name, parse_name(name)[1]) for name in compared.masks), key=lambda one: begun.index(one[1])
+        )
     ]
 
 
@@ -127,8 +83,7 @@ def judged(context: LessonContext, compared: SliceComparison) -> str:
         )
     )
     weak = " Both networks are small and had few labels; they find little here." if max(dsc.values()) < WEAK_DSC else ""
-    return (
-        "Overlap with the true lesion (DSC, 1 is perfect): pretrained"
-        f" <strong>{html.number(dsc['mps_ams'], 3)}</strong>, from scratch"
-        f" <strong>{html.number(dsc['scratch'], 3)}</strong>: {verdict}.{weak}"
-    )
+    return Markup(
+        "Overlap with the true lesion (DSC, 1 is perfect): pretrained <strong>{}</strong>, from scratch"
+        " <strong>{}</strong>: {}.{}"
+    ).format(html.number(dsc["mps_ams"], 3), html.number(dsc["scratch"], 3), verdict, weak)

@@ -58,9 +58,8 @@ def build(session: Session) -> None:
             page = quiz_page.guess(state.quiz, round_of(state.quiz.seed, state.quiz.round))
         else:
             page = STEP_PAGES[state.step - 1](LessonContext(case, state, registry))
-        if state.step in EXAMPLE_STEPS:
-            page = replace(page, below=page.below + examples.links(found_examples(), state.step, case))
-        return layout.lesson(page, state, make_link(state, case) if session.is_sample(case) else "")
+        shown = examples.links(found_examples(), state.step, case) if state.step in EXAMPLE_STEPS else ""
+        return layout.lesson(page, state, make_link(state, case) if session.is_sample(case) else "", shown)
 
     def act(case: Case, state: LessonState, event: gr.EventData) -> tuple[LessonState, str]:
         try:

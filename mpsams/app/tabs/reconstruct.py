@@ -6,6 +6,7 @@ Axes: L patches, S side of the grid image.
 from __future__ import annotations
 
 import gradio as gr
+from markupsafe import Markup
 from torch import Tensor
 
 from mpsams import inference, schedule
@@ -17,8 +18,9 @@ from mpsams.app.components.reconstruction_pictures import (
     ReconstructionImages,
     draw_reconstruction,
     input_pictures,
-    network_column,
+    network_pictures,
 )
+from mpsams.app.components.templates import render
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.gradio_compat.fair_queue import Keys
@@ -37,10 +39,10 @@ WAYS = {"first": "Lesion first (MPS)", "random": "At random"}
 INTRO = """<p class="lead"><strong>What you see.</strong> The patches are hidden and a network that was never told what
 a lesion is fills them in. Both networks get the same hidden patches. The brighter the error map, the further off; good
 filling means it has learnt how this tissue looks.</p>"""
-MAKE = """<strong>No pretrained weights here.</strong> This panel needs {names} in the folder given by
+MAKE = Markup("""<strong>No pretrained weights here.</strong> This panel needs {names} in the folder given by
 <code>--weights</code>. Make them with <code>python -m train.pretrain --config train/configs/busi-mps_ams-cpu.toml
 --data.root Dataset_BUSI_with_GT</code> (and <code>busi-base-cpu.toml</code>). The Masking tab works without any
-weights."""
+weights.""")
 
 
 def build(session: Session) -> None:
@@ -147,11 +149,12 @@ def needed_results(case: Case, epoch: float, way: str, registry: ModelRegistry) 
     )
 
 
-def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
+def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> Markup:
     """Return everything below the controls, as HTML."""
     there = networks_for(case, registry)
     if not there:
-        return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "warning")
+        names = Markup(" and ").join(Markup("<code>busi{}</code>").format(ending) for ending in ROWS)
+        return html.note(MAKE.format(names=names), "warning")
     hidden_1l, networks = hidden_patches(case, epoch, way), [registry.network(name) for name in there.values()]
     try:
         drawn = [
@@ -160,39 +163,30 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
         ]
     except inference.NotFinite as refusal:
         return html.note(f"{' or '.join(there.values())}: {refusal}.", "error")
-    found = dict(zip(there, drawn, strict=True))
-    missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
-    trained = [training_data_of(network) for network in networks]
-    return "".join(
-        [
-            viewer.slice_data(case, part=True),
-            html.trained_elsewhere(trained, case.modality, NAMES),
-            html.row(
-                [input_pictures(case, epoch, hidden_1l), *(network_column(case, e, r) for e, r in found.items())],
-                "films three",
-            ),
-            html.colour_bar("no error", f"{MAX_ERROR:.0%} of full brightness or more"),
-            numbers(case, found),
-            (
-                html.note(f"Not in the weights folder: {', '.join(missing)}; its column appears when it is.")
-                if missing
-                else ""
-            ),
-        ]
+    found, at = dict(zip(there, drawn, strict=True)), inference.mask_at(case.study, epoch)
+    original, given = input_pictures(case, hidden_1l)
+    return render(
+        "reconstruct",
+        slice_data=viewer.slice_data(case, part=True),
+        elsewhere=html.trained_elsewhere(map(training_data_of, networks), case.modality, NAMES),
+        original=original,
+        given=given,
+        hidden=at.hidden,
+        length=case.study.length,
+        ratio=at.ratio,
+        split=case.has_lesion,
+        networks=[network_pictures(case, ending, result) for ending, result in found.items()],
+        max_error=MAX_ERROR,
+        numbers=numbers(case, found),
+        missing=[ending for ending in ROWS if ending not in there],
     )
 
 
-def numbers(case: Case, found: dict[str, ReconstructionImages]) -> str:
-    """Return the mean errors, split by truth where there is one."""
-    split = case.has_lesion
-    head = (
-        ["Mean error, % of full brightness", "hidden lesion", "hidden background"]
-        if split
-        else ["Mean error, % of full brightness", "hidden patches"]
-    )
-    rows = []
+def numbers(case: Case, found: dict[str, ReconstructionImages]) -> list[list[str]]:
+    """Return a table of the mean errors, split by truth where there is one; its first row is the head."""
+    split, rows = case.has_lesion, []
     for ending, result in found.items():
         values = [result.error_lesion, result.error_background] if split else [result.error_background]
         rows.append([ROWS[ending][0], *(html.percent(value, 1) for value in values)])
-    note = "" if split else html.note("With a lesion mask (sidebar) the error is split into lesion and background.")
-    return html.table(head, rows) + note
+    head = ["hidden lesion", "hidden background"] if split else ["hidden patches"]
+    return [["Mean error, % of full brightness", *head], *rows]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 import gradio as gr
+from markupsafe import Markup
 
 from mpsams import methods, tables
 from mpsams.app.components import html, result_report
 from mpsams.app.components.result_reader import Reader, find_records, records_version
 from mpsams.app.components.result_report import Choice
+from mpsams.app.components.templates import render
 from mpsams.app.events import on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.session import Session
@@ -24,23 +25,17 @@ PRESS = "() => setTimeout(() => document.querySelector('#table-file').click(), 2
 INTRO = """<p class="lead"><strong>What you see.</strong> How well each method outlines lesions on images that no
 training saw, from the records of runs of this program, beside the paper's own numbers. Every number and every sentence
 here is computed from the records.</p>"""
-MAKE = """<strong>No records here yet.</strong> The tables and plots of this tab come from <code>*.jsonl</code> files in
-the folder given by <code>--results</code>. Make them with <code>python -m train.reproduce table1 --data.name busi
---data.root Dataset_BUSI_with_GT</code> (<code>table2</code> for the ablation; <code>--data.name phantom</code> needs no
-data), then copy the run's <code>records.jsonl</code> there. <code>python -m train.report</code> writes the same tables
-to files."""
+MAKE = Markup("""<strong>No records here yet.</strong> The tables and plots of this tab come from <code>*.jsonl</code>
+files in the folder given by <code>--results</code>. Make them with <code>python -m train.reproduce table1 --data.name
+busi --data.root Dataset_BUSI_with_GT</code> (<code>table2</code> for the ablation; <code>--data.name phantom</code>
+needs no data), then copy the run's <code>records.jsonl</code> there. <code>python -m train.report</code> writes the
+same tables to files.""")
 
 
 def rivals() -> str:
     """Return the differences of the rivals here from their papers, as HTML that opens on request."""
-    rows = (
-        f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(difference)}</li>"
-        for name, difference in methods.deviations().items()
-    )
-    return (
-        "<details><summary>In what the rivals differ here from their"
-        f" papers</summary><ul>{''.join(rows)}</ul></details>"
-    )
+    differences = [(TITLES.get(name, "All"), difference) for name, difference in methods.deviations().items()]
+    return render("results/rivals", differences=differences)
 
 
 def build(session: Session) -> None:
@@ -128,7 +123,7 @@ class ResultsTab:
     def _fill(self, values: dict) -> Iterator[dict]:
         """Update the tab for another plan or other records: the choices, then the numbers."""
         there = find_records(self.registry)
-        wrong = "".join(html.note(f"A file of records was left out: {line}", "warning") for line in there.wrong)
+        wrong = Markup().join(html.note(f"A file of records was left out: {line}", "warning") for line in there.wrong)
         if not there.plans:
             yield {self.nothing: wrong or html.note(MAKE, "warning"), self.body: gr.Column(visible=False)}
             return

@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 
 import gradio as gr
+from markupsafe import Markup
 
 from mpsams.app.components import html, network_grid, viewer, volume_report
 from mpsams.app.components.planes import VolumePlanes
@@ -54,9 +54,10 @@ INTRO = """<p class="lead"><strong>What you see.</strong> Networks of the same s
 labelled images and differ in how they were pretrained without labels; the assistant, where there is one, learnt from
 all labels and stands beside them. Where the probability of lesion reaches the threshold, a pixel is lesion. Choose a
 small picture to see it large.</p>"""
-MAKE = """<strong>No segmentation weights here.</strong> This panel needs networks like <code>busi-mps_ams-seg-10</code>
-in the folder given by <code>--weights</code>. Make them with <code>python -m train.finetune</code> after <code>python
--m train.pretrain</code>; <code>--help</code> tells how. The Masking tab works without any weights."""
+MAKE = Markup("""<strong>No segmentation weights here.</strong> This panel needs networks like
+<code>busi-mps_ams-seg-10</code> in the folder given by <code>--weights</code>. Make them with <code>python -m
+train.finetune</code> after <code>python -m train.pretrain</code>; <code>--help</code> tells how. The Masking tab works
+without any weights.""")
 
 
 def build(session: Session) -> None:
@@ -389,8 +390,8 @@ class SegmentTab:
         return self._rows_updates((*(rows or ()), figure_rows.make_row(compare(now, thresholds))))
 
     def _rows_updates(self, rows: Sequence[FigureRow]) -> dict:
-        listed = "; ".join(f"{number} {escape(row.title)}" for number, row in enumerate(rows, 1))
-        note = html.note(f"<strong>Rows of the figure:</strong> {listed}.") if rows else ""
+        listed = "; ".join(f"{number} {row.title}" for number, row in enumerate(rows, 1))
+        note = html.note(Markup("<strong>Rows of the figure:</strong> {}.").format(listed)) if rows else ""
         return {self.rows: tuple(rows), self.rows_note: note, self.clear: gr.Button(interactive=bool(rows))}
 
     def _figure_file(
