@@ -110,7 +110,7 @@ def fill_path(mask_hw: np.ndarray) -> str:
 
 def edge_path(mask_hw: np.ndarray) -> str:
     """Return the path along the border between True and False cells of a bool (H, W); outside the image is False."""
-    padded = np.pad(np.asarray(mask_hw, bool), 1)
+    padded = _framed(mask_hw, 1)
     across = (padded[1:] != padded[:-1])[:, 1:-1]  # line y lies between rows y - 1 and y
     down = (padded[:, 1:] != padded[:, :-1])[1:-1].T
     level = "".join(f"M{a} {y}h{b - a}" for y, a, b in _runs(across))
@@ -137,9 +137,19 @@ def cells(mask_1l: Tensor, columns: int) -> np.ndarray:
 
 def _runs(mask_hw: np.ndarray) -> Iterable[tuple[int, int, int]]:
     """Return the runs of True in each row of a bool (H, W): row, first column, column after the last."""
-    steps = np.diff(np.pad(np.asarray(mask_hw, bool), ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    steps = np.diff(_framed(mask_hw, 0).view(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
     return zip(rows.tolist(), starts.tolist(), np.nonzero(steps == -1)[1].tolist(), strict=True)
+
+
+def _framed(mask_hw: np.ndarray, rows: int) -> np.ndarray:
+    """Return a bool (H, W) with False in a column on either side, and in as many rows above and below: ``np.pad``
+    takes ten times as long for small masks.
+    """
+    height, width = mask_hw.shape
+    framed = np.zeros((height + 2 * rows, width + 2), bool)
+    framed[rows : rows + height, 1:-1] = mask_hw
+    return framed
 
 
 def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[float, float], style: str = "") -> str:

@@ -19,7 +19,6 @@ from mpsams.inference.case import SIDE, Case
 from mpsams.plots import images
 
 SIZE = (SIDE, SIDE)
-TICKS = (1, 100, 200, 400, 600, 800)
 
 
 def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | None) -> Markup:
@@ -45,8 +44,8 @@ def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | No
         shared=shared_information(case, at, covariance_ll),
         covered=covered,
         curve=curve(case, at),
-        x=curve_x(at.epoch),
-        marks=[(epoch, curve_x(epoch)) for epoch in TICKS],
+        x=f"{curve_x(at.epoch):.2f}",
+        ticks=TICKS,
         patch=clicked_patch(case, at, picked),
     )
 
@@ -101,7 +100,7 @@ def pictures(case: Case, at: MaskedPatches, picked: int, inside: dict[str, int])
 def bars(first: float, random: float) -> list[tuple[str, float, str]]:
     """Return two numbers as bars to compare by eye, the larger of full length."""
     most = max(first, random, 1e-9)
-    return [("first", first / most, f"{first:.0f}"), ("random", random / most, f"{random:.0f}")]
+    return [(kind, max(bits, 0) / most, f"{bits:.0f}") for kind, bits in (("first", first), ("random", random))]
 
 
 def shared_information(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> list[float] | None:
@@ -119,6 +118,14 @@ def shared_information(case: Case, at: MaskedPatches, covariance_ll: torch.Tenso
 def curve_x(epoch: float) -> float:
     """Return the place of an epoch in ``curve``, in percent of its width."""
     return 100 * (epoch - 1) / (schedule.HORIZON - 1)
+
+
+def ticks(*epochs: int) -> dict[int, str]:
+    """Return the places of epochs in ``curve`` as CSS numbers."""
+    return {epoch: f"{curve_x(epoch):.2f}" for epoch in epochs}
+
+
+TICKS = ticks(1, 100, 200, 400, 600, 800)
 
 
 def curve(case: Case, at: MaskedPatches) -> str:

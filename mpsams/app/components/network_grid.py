@@ -202,14 +202,11 @@ def large(compared: SliceComparison) -> str:
     which, case = compared.predictions.shown, compared.case
     if not which:
         return ""
-    legend = [("truth", "true lesion")] * (case.truth_hw is not None)
-    if which == "dispute":
-        legend = []
-    elif which != "truth":
-        legend = [("outline", "outlined by the network"), *legend]
+    is_network = which not in ("truth", "dispute")
+    legend = [("outline", "outlined by the network")] * is_network
+    legend += [("truth", "true lesion")] * (case.truth_hw is not None)
     image, over = layers(compared, which, case.outline(case.size_hw), LARGE)
     lesion_hw = case.truth_hw if case.truth_hw is not None and case.truth_hw.any() else compared.votes_hw > 0
-    is_network = which not in ("truth", "dispute")
     return render(
         "segment/large",
         slice_data=viewer.slice_data(case, lesion_hw),

@@ -9,13 +9,13 @@ import torch
 
 from mpsams import clusters, schedule
 from mpsams.app.components import html
-from mpsams.app.components.mask_maps import curve_x
+from mpsams.app.components.mask_maps import curve_x, ticks
 from mpsams.app.learn import lesson, pictures
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.layout import StepPage, step_page
 
 MARKS = (1, 2, 10, 100, 800)
-TICKS = (1, 200, 400, 600, 800)
+TICKS = ticks(1, 200, 400, 600, 800)
 READINGS = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}
 SELECTORS = READINGS | {clusters.GEODESIC: "Geodesic"}
 
@@ -117,6 +117,6 @@ def ratio(context: LessonContext) -> StepPage:
         hidden=at.hidden,
         inside=int((at.lesion_first_1l & context.study.clusters.lesion_bl).sum()),
         curve=pictures.curve(context),
-        x=curve_x(context.state.epoch),
-        marks=[(epoch, curve_x(epoch)) for epoch in TICKS],
+        x=f"{curve_x(context.state.epoch):.2f}",
+        ticks=TICKS,
     )
