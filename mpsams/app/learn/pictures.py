@@ -2,8 +2,6 @@
 
 No gradio here.
 
-Over 250 lines because the pictures of all steps share their layers.
-
 Axes: L patches, row-major, S side of the grid image. In masks True = hidden or lesion.
 """
 
