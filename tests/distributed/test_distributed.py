@@ -86,7 +86,8 @@ TRAININGS = {  # name -> command and options; done by one process and by two
     "strong": ("finetune", [*FINETUNE, "--recipe.name", "strong"]),
     "assist": (
         "finetune",
-        [*FINETUNE, "--recipe.name", "assist", "--recipe.augment.speckle", "0.1", "--recipe.augment.bias", "0.2"],
+        [*FINETUNE, "--recipe.name", "assist", "--recipe.augment.speckle", "0.1", "--recipe.augment.bias", "0.2"]
+        + ["--recipe.lr", "1e-4"],  # a tenth of its own, which magnifies the rounding of some processors too much
     ),
     "accumulated": ("pretrain", ACCUMULATED),
     "plain": ("finetune", PLAIN),
