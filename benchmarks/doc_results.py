@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -81,6 +82,25 @@ def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") 
     strongest = [tables.strongest(comparisons, labels) for labels in sorted({each.labels for each in comparisons})]
     sentences = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)
     return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{sentences}"
+
+
+def low_labels(plan: str = "busi-few-labels") -> str:
+    """Return the methods that were run with few labels, with and without a mean teacher, and what pretraining on the
+    geodesic map and the teacher add to training from scratch.
+    """
+    found = tables.read(RESULTS / f"{plan}.jsonl")
+    made = tables.table(found, "few_labels")
+    pairs = [
+        each
+        for method in ("geodesic", f"scratch{tables.TEACHER}", f"geodesic{tables.TEACHER}")
+        for each in tables.compare(found, "few_labels", method=method)
+        if each.rival == "scratch"
+    ]
+    sentences = "\n".join(f"- {tables.sentence(each)}" for each in sorted(pairs, key=lambda each: each.labels))
+    rows = tuple(line for line in made.rows if line.runs)
+    begun = {line.method for line in rows}
+    missing = tuple(run for run in made.missing if run[1] in begun)
+    return f"{tables.markdown(replace(made, rows=rows, missing=missing))}\n{sentences}"
 
 
 def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:

@@ -14,7 +14,17 @@ import sys
 from functools import partial
 
 from benchmarks import command_reference
-from benchmarks.doc_results import assistants, comparison_table, longer, orders, prompts, results, rivals, summary
+from benchmarks.doc_results import (
+    assistants,
+    comparison_table,
+    longer,
+    low_labels,
+    orders,
+    prompts,
+    results,
+    rivals,
+    summary,
+)
 from benchmarks.doc_selectors import (
     SETS,
     mask_uncertainty,
@@ -74,6 +84,7 @@ TABLES |= {
     "selector_parameters": selector_parameters,
     "prompts": prompts,
     "assistants": assistants,
+    "low_labels": low_labels,
 }
 
 

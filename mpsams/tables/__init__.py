@@ -21,7 +21,7 @@ from mpsams.tables.means import (
     table,
     tables_with_runs,
 )
-from mpsams.tables.results import METHODS, TITLES, Results, RunScores, plans, read
+from mpsams.tables.results import METHODS, TEACHER, TITLES, Results, RunScores, plans, read
 from mpsams.tables.writing import DASH, HOLDS, MARKS, csv, format_signed, intervals, latex, markdown, note, number
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "METHODS",
     "NAMED",
     "POWER",
+    "TEACHER",
     "TABLES",
     "TITLES",
     "Cell",
