@@ -107,7 +107,8 @@ class ResultsTab:
         inputs = {self.key, *self.controls, *self.pairing}
         filled = [self.nothing, self.body, *self.controls, *self.pairing, *self.drawn]
         session.on_case(lambda case: records_version(self.registry), [], self.key)
-        on_event(gr.on, self._fill, inputs, filled, triggers=[self.key.change, self.plan.input])
+        # not plan.input, which a dropdown sends twice, the second time with choices that the plan may not have
+        on_event(gr.on, self._fill, inputs, filled, triggers=[self.key.change, self.plan.change])
         on_event(gr.on, self._draw, inputs, self.drawn, triggers=[control.input for control in self.controls[1:]])
         on_event(gr.on, self._pair, inputs, self.points, triggers=[control.input for control in self.pairing])
         written = on_event(
