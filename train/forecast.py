@@ -99,7 +99,7 @@ def text(estimates: Sequence[TimeEstimate]) -> str:
             if job.kind == "pretrain"
             else f"fine-tuning with {100 * job.labels:g}% of the labels, recipe {job.recipe}"  # type: ignore[operator]
         )
-        known = f"{each.records} records" if each.records else "a few steps"
+        known = f"{each.records} record{'s' * (each.records > 1)}" if each.records else "a few steps"
         alone, all_runs = (
             ("does not fit", tables.DASH)
             if each.seconds is None

@@ -40,7 +40,8 @@ def scale(results: Results) -> Markup:
     words = (
         f", a U-Net of width {about['width']} at {about['size']} × {about['size']} pixels; measured on"
         f" {len(results.cases)} {results.per}s{patients} held back, {lesions} of them with a lesion."
-        f" {len(results.pretrainings)} pretrainings, {len(results.runs)} fine-tunings."
+        f" {len(results.pretrainings)} pretraining{'s' * (len(results.pretrainings) != 1)},"
+        f" {len(results.runs)} fine-tunings."
     )
     return html.note(Markup("<strong>{}</strong>{}").format(results.data.upper(), words))
 
