@@ -103,7 +103,7 @@ class ImageLoader:
         try:
             if (
                 item.status == "new"
-                and item.shape_xyz[2] == 1
+                and min(item.shape_xyz) == 1
                 and not self._is_consensus
                 and assist.default_model(self.registry, item.modality) is not None
             ):

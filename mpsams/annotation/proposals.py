@@ -32,7 +32,7 @@ def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") 
     others = [other for other in choose_networks(registry.segmenters(scan.modality), ()) if other != name]
     networks = [registry.network(one) for one in (name, *others)]
     plane = scan.planes[0]
-    is_flat = len(scan.shown(plane)) == 1
+    is_flat = not scan.is_volume
     networks = networks if is_flat else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], network_span(scan)
     with nullcontext() if is_flat else cores.all_cores():

@@ -59,13 +59,13 @@ def sizes(
     head: their first columns, which say the image. area_mm2 is that of a flat image, volume_ml of others, both "" where
     the spacing is not known.
     """
-    counts, affine, is_flat = label_maps.count(map_xyz), scan.affine, map_xyz.shape[2] == 1
-    pixel = np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1])) if affine is not None and is_flat else None
-    voxel = geometry.voxel_mm3(affine) if affine is not None and not is_flat else None
+    counts, affine = label_maps.count(map_xyz), scan.affine
+    pixel = geometry.pixel_mm2(affine, scan.planes[0]) if affine is not None and not scan.is_volume else None
+    voxel = geometry.voxel_mm3(affine) if affine is not None and scan.is_volume else None
     rows = []
     for one in structures:
         voxels = int(counts[one.label])
-        area: object = "" if pixel is None else round(voxels * float(pixel), 3)
+        area: object = "" if pixel is None else round(voxels * pixel, 3)
         volume: object = "" if voxel is None else round(voxels * voxel / 1000, 5)
         row = {"structure": one.name, "value": one.label, "pixels": voxels, "area_mm2": area, "volume_ml": volume}
         rows.append(dict(head) | row)

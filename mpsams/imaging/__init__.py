@@ -59,8 +59,13 @@ class Scan:
     aspect: float = 1.0
 
     @property
+    def is_volume(self) -> bool:
+        """True if there is more than one slice, whichever axis a single one is stored along."""
+        return min(self.voxels_xyz.shape) > 1
+
+    @property
     def planes(self) -> tuple[str, ...]:
-        """The planes it can be cut in: of a flat image its own, of pixel space axial ones."""
+        """The planes it can be cut in: of a flat image its own, of a stack in pixel space axial ones."""
         return geometry.planes(self.voxels_xyz.shape, self.affine)
 
     def shown(self, plane: str = "axial") -> np.ndarray:

@@ -32,13 +32,12 @@ def radiological_view(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: 
 
 
 def planes(shape_xyz: tuple[int, ...], affine: np.ndarray | None) -> tuple[str, ...]:
-    """Return the planes that voxels can be cut in, the first of which they are worked on in: of one slice its own, of
-    pixel space axial ones.
+    """Return the planes that voxels can be cut in, the first of which they are worked on in: of one slice its own, of a
+    stack in pixel space axial ones.
     """
-    if affine is None:
-        return PLANES[:1]
     sides = {plane: [shape_xyz[axis] for axis in _axes(affine, plane)[0][1:]] for plane in PLANES}
-    return tuple(plane for plane in PLANES if min(sides[plane]) > 1)
+    found = tuple(plane for plane in PLANES if min(sides[plane]) > 1)
+    return PLANES[:1] if affine is None and len(found) > 1 else found
 
 
 def spacing(affine: np.ndarray, plane: str = "axial") -> tuple[float, float, float]:

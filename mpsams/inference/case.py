@@ -116,7 +116,7 @@ class Case:
     @property
     def is_volume(self) -> bool:
         """True if there is more than one slice."""
-        return self.scan.voxels_xyz.shape != (*self.shape_hw[::-1], 1)
+        return self.scan.is_volume
 
     @cached_property
     def shape_hw(self) -> tuple[int, int]:

@@ -43,7 +43,7 @@ from mpsams.imaging import geometry
 from mpsams.inference import case as _case
 from mpsams.inference import open_case
 from mpsams.inference.registry import ModelRegistry
-from tests.support import made_volumes
+from tests.support import made_volumes, nifti_files
 from tests.support.annotated import volume
 from tests.support.annotation_page import SIZE, Page, drawn, folder, page, picture, project, registry, save_with  # noqa: F401
 from tests.support.dicom_files import noise, series
@@ -787,6 +787,23 @@ def test_a_single_sagittal_slice_is_proposed_and_pictured_as_it_is_shown(registr
     (uri,) = queue.server_functions(project)[1]([id]).values()
     with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))) as small:
         assert small.size == SIZE[::-1]
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_single_slice_stored_along_any_axis_is_one_image(registry, project, tmp_path, axis):
+    voxels = nifti_files.noise((40, 44, 48)).take([2], axis)
+    (tmp_path / "slice.nii").write_bytes(nifti_files.nii(voxels, np.diag([-0.5, -0.7, 0.9, 1])))
+    first, id = project.add(picture(tmp_path)), project.add(tmp_path / "slice.nii", "mri").id
+    page = Page(registry, project)
+    page.open(first.id)
+    page.session.prefetch()
+    assert project.item(id).status == "proposed"
+    page.open(id)
+    assert not page.session.case.is_volume and page.slice_view["title"] == "slice.nii"
+    heights, spacing = (48, 48, 44), ((0.9, 0.7), (0.9, 0.5), (0.7, 0.5))
+    assert page.shape == (heights[axis], voxels.size // heights[axis])
+    assert page.session.case.scan.pixel_hw(page.session.case.plane) == pytest.approx(spacing[axis])
+    assert queue.news(project, None)["items"][-1][-1] == 0  # no volume in the list
 
 
 def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tmp_path):

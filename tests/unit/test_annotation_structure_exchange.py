@@ -22,12 +22,14 @@ from mpsams.annotation import (
     readers,
     retraining,
     retraining_run,
+    structure_tables,
     structures,
     transfer,
 )
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.structures import Structure
+from mpsams.imaging import Scan
 from tests.support import made_volumes
 from tests.support.annotation_page import picture, registry  # noqa: F401
 from tests.support.coco import write_coco
@@ -166,6 +168,15 @@ def test_a_single_sagittal_slice_leaves_as_one_image_with_its_area_and_comes_bac
         same(project, other)
     row = rows_of_sizes(tmp_path / "out")[1]
     assert (row["pixels"], float(row["area_mm2"]), row["volume_ml"]) == ("12", 12 * 2 * 1.5, "")
+
+
+@pytest.mark.parametrize("axis, area", [(0, 12 * 1.5 * 4), (1, 12 * 2 * 4), (2, 12 * 2 * 1.5)])
+def test_a_single_slice_stored_along_any_axis_has_an_area(axis, area):
+    scan = Scan(noise((20, 30, 25)).take([2], axis), "mri", "", affine=np.diag([-2.0, -1.5, 4, 1]))
+    map_xyz = np.zeros(scan.voxels_xyz.shape, np.uint8)
+    map_xyz.reshape(-1)[:12] = 1
+    (row,) = structure_tables.sizes(scan, map_xyz, [Structure("bone", label=1)], {})
+    assert (row["pixels"], row["area_mm2"], row["volume_ml"]) == (12, area, "")
 
 
 def test_the_volume_of_a_tilted_scan_is_that_of_its_slanted_voxels(tmp_path):

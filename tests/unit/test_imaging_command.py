@@ -65,6 +65,19 @@ def test_a_volume_is_described_by_its_own_values(tmp_path):
     np.testing.assert_allclose(answer["slice_means"], [slice_hw.mean()])
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_a_single_slice_along_any_axis_is_one_image(tmp_path, axis):
+    voxels = noise((17, 18, 19)).take([2], axis)
+    (tmp_path / "a.nii").write_bytes(nii(voxels, np.diag([-0.5, -0.7, 0.9, 1])))
+    answer = run_json(tmp_path / "a.nii")
+    assert (answer["shape"], answer["choices"]) == (list(voxels.shape), [])
+    assert answer["spacing_mm"] == pytest.approx([0.5, 0.7, 0.9])
+    assert answer["slice_means"] == pytest.approx([voxels.mean()])
+    (tmp_path / "b.nii").write_bytes(nii(voxels, srow_z=np.zeros(4)))  # a position that makes no sense
+    answer = run_json(tmp_path / "b.nii")
+    assert answer["affine"] is None and answer["slice_means"] == pytest.approx([voxels.mean()])
+
+
 def test_a_slanted_voxel_has_the_volume_of_the_determinant(tmp_path):
     affine = np.diag([-1.0, -1, 2, 1])
     affine[1, 2] = 1.5

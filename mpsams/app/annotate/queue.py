@@ -126,7 +126,7 @@ def _row(item: Item, number: int) -> list:
         round(item.seconds, 1),
         item.changed,
         int(item.is_nothing_found),
-        int(item.shape_xyz[2] > 1),
+        int(min(item.shape_xyz) > 1),
     ]
 
 
