@@ -250,12 +250,25 @@ class ImageLoader:
         )
 
     def case_of(self, item: Item) -> Case:
-        """Return the case of a project's item, at its middle slice."""
+        """Return the case of a project's item, at the middle slice of the plane in which it was last drawn on, else
+        acquired.
+        """
         scan = self._item_project.scan(item.id)
         settings = open_case.clustering_options(self.registry.clustering(scan.modality))
         return open_case.open_scan(
-            f"Image {proposals.number(self._item_project, item.id)} of the project", scan, settings, item.id
+            f"Image {proposals.number(self._item_project, item.id)} of the project",
+            scan,
+            settings,
+            item.id,
+            self._drawn_plane(item, scan),
         )
+
+    def _drawn_plane(self, item: Item, scan: Scan) -> str:
+        """Return the plane in which an item was last drawn on, "" if none was; in earlier versions the first."""
+        if item.mask is None or scan.acquired_plane == scan.planes[0]:
+            return ""
+        drawn = (row for row in reversed(self._item_project.log()) if row.get("item") == item.id and row.get("token"))
+        return next((row.get("plane", scan.planes[0]) for row in drawn), "")
 
     def _reserve_memory(self, case: Case) -> None:
         """Reserve memory for an image's mask and proposal; others are compressed if need be. ValueError without any."""

@@ -331,8 +331,9 @@ class OpenImage:
         self.sha256, self.is_dirty, self.seconds = item.mask or "", False, 0.0
 
     def _origin(self) -> dict[str, str]:
-        """Return the fields of a log line that say which open image and command it is about."""
-        return {"token": self.token} | ({"request": self.command_id} if self.command_id else {})
+        """Return the fields of a log line that say which open image, plane and command it is about."""
+        plane = {"plane": self.case.plane} if self.case.is_volume else {}
+        return {"token": self.token} | plane | ({"request": self.command_id} if self.command_id else {})
 
     def as_truth(self, defined: Sequence[Structure], label: int) -> Case:
         """Return the case with a copy of the mask as its truth, measured: of several structures, the one with a label.

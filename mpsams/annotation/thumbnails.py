@@ -47,7 +47,7 @@ class Thumbnails:
             scan = imaging.read(images.files_of(self.project.image(id)), self.project.item(id).modality)
         except (ValueError, OSError):
             return ""
-        plane = scan.planes[0]
+        plane = scan.acquired_plane
         values_hw = scan.slice(len(scan.shown(plane)) // 2, plane)
         return encode(transforms.to_unit(values_hw, network_span(scan)))
 

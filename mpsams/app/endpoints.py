@@ -20,6 +20,8 @@ def case_of(
 ) -> Case:
     """Return the case an endpoint is asked about: an uploaded file at slice ``number``, from 1; 0 is the middle.
 
+    Slices are axial, of a single slice itself, in whichever plane a volume was acquired.
+
     modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
     """
     if file is None:
@@ -29,6 +31,8 @@ def case_of(
         return clustering_options(registry.clustering(modality, selector), seed)
 
     case = open_upload([Path(file)], modality or None, how)
+    if case.plane != case.scan.planes[0]:
+        case = move_to_slice(case, case.scan.planes[0], 0, how(case.modality))  # opens in the middle
     if not number:
         return case
     if not 1 <= number <= case.slices:

@@ -68,6 +68,11 @@ class Scan:
         """The planes it can be cut in: of a flat image its own, of a stack in pixel space axial ones."""
         return geometry.planes(self.voxels_xyz.shape, self.affine)
 
+    @property
+    def acquired_plane(self) -> str:
+        """The plane in which it was acquired in thick slices, else the first of ``planes``."""
+        return geometry.acquired_plane(self.voxels_xyz.shape, self.affine)
+
     def shown(self, plane: str = "axial") -> np.ndarray:
         """Return the voxels as slices a radiologist expects: a view (S, H, W), see ``geometry.radiological_view``."""
         return geometry.radiological_view(self.voxels_xyz, self.affine, plane)

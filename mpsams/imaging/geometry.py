@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 PLANES = ("axial", "coronal", "sagittal")
+THICK = 1.5  # times as far apart as their pixels that slices lie which were acquired as such, at least
 # For each plane, the world axis (0 R, 1 A, 2 S) along which slices, rows and columns run, and whether upwards.
 # Radiological: the patient's left is on the right of an axial or coronal slice, the nose on the left of a sagittal one.
 _SHOWN = {
@@ -38,6 +39,15 @@ def planes(shape_xyz: tuple[int, ...], affine: np.ndarray | None) -> tuple[str, 
     sides = {plane: [shape_xyz[axis] for axis in _axes(affine, plane)[0][1:]] for plane in PLANES}
     found = tuple(plane for plane in PLANES if min(sides[plane]) > 1)
     return PLANES[:1] if affine is None and len(found) > 1 else found
+
+
+def acquired_plane(shape_xyz: tuple[int, ...], affine: np.ndarray | None) -> str:
+    """Return the plane in which a volume was acquired in thick slices, else the first of ``planes``."""
+    there = planes(shape_xyz, affine)
+    if affine is None:
+        return there[0]
+    spacings = ((plane, spacing(affine, plane)) for plane in there)
+    return next((plane for plane, (between, *pixel) in spacings if between >= THICK * max(pixel)), there[0])
 
 
 def spacing(affine: np.ndarray, plane: str = "axial") -> tuple[float, float, float]:

@@ -31,7 +31,7 @@ def open_sample(built_in: BuiltIn, options: dict) -> Case:
 
 
 def open_upload(files: Sequence[Path], modality: str | None, options: Callable[[str], dict], choice: int = 0) -> Case:
-    """Open uploaded files, at their middle slice.
+    """Open uploaded files, at the middle slice of the plane in which they were acquired.
 
     modality: as stated, None for what the files say. options: modality -> ``clustering_options``. UnreadableImage when
     we refuse them, ValueError for an unknown modality or choice.
@@ -50,9 +50,12 @@ def digest(files: Sequence[Path]) -> str:
     return found.hexdigest()
 
 
-def open_scan(title: str, scan: Scan, options: dict, item: str = "") -> Case:
-    """Return the case of an open scan, at its middle slice. item: its id in the project of annotations."""
-    span, plane = network_span(scan), scan.planes[0]
+def open_scan(title: str, scan: Scan, options: dict, item: str = "", plane: str = "") -> Case:
+    """Return the case of an open scan, at the middle slice of a plane.
+
+    item: its id in the project of annotations. plane: "" is the one in which it was acquired.
+    """
+    span, plane = network_span(scan), plane or scan.acquired_plane
     return replace(build_case(title, scan, None, (plane, len(scan.shown(plane)) // 2), span, options), item=item)
 
 

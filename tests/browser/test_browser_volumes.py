@@ -9,6 +9,7 @@ import pytest
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import files
 from mpsams.imaging import geometry, nifti
+from tests.support import made_volumes
 from tests.support.browser import WAIT, browser, expect_shown, idle, open_details, page, pytestmark, upload  # noqa: F401
 
 
@@ -48,6 +49,16 @@ def test_a_dicom_series_is_opened_moved_through_and_looked_at_from_all_sides(pag
     tall = page.locator("#shown svg").first.get_attribute("viewBox").split()
     height, width = 7 * volume.spacing[0] / volume.spacing[2], volume.voxels_shw.shape[2]
     assert float(tall[3]) / float(tall[2]) == pytest.approx(height / width, rel=1e-3)  # true proportions
+
+
+def test_a_volume_of_thick_sagittal_slices_opens_in_them_and_says_so(page, tmp_path):  # noqa: F811
+    choose(page, [made_volumes.spine(tmp_path / "spine.nii.gz")])
+    expect_shown(page, "sagittal slice 7 of 12", "#shown")
+    expect_shown(page, "Shown in the sagittal plane, in which it was acquired.", "#shown")
+    assert page.locator("#volume").get_by_role("radio", name="Sagittal").is_checked()
+    page.locator("#volume").get_by_text("Axial").click()
+    expect_shown(page, "axial slice 21 of 40", "#shown")
+    expect_shown(page, "Acquired in the sagittal plane.", "#shown")
 
 
 def test_one_of_several_volumes_in_a_file_can_be_chosen_and_called_something_else(page, tmp_path):  # noqa: F811

@@ -19,6 +19,7 @@ from mpsams.datasets.phantom import files
 from mpsams.imaging import geometry, nifti
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
+from tests.support import made_volumes
 
 WEIGHTS = "busi-mps_ams-seg-10"
 
@@ -66,6 +67,14 @@ def test_the_middle_slice_is_taken_unless_another_is_named(client, uploads, kind
         for number in (0, 5, 1)
     ]
     assert answers[0] == answers[1] != answers[2]
+
+
+def test_slices_are_axial_in_whichever_plane_a_volume_was_acquired(client, tmp_path):
+    file = handle_file(str(made_volumes.spine(tmp_path / "spine.nii.gz")))
+    whole, first = (client.predict(file, slice=number, api_name="/segment") for number in (0, 1))
+    assert whole["slices"] == 40 and {(one["height"], one["width"]) for one in (whole, first)} == {(48, 12)}
+    with pytest.raises(AppError, match="slice 41 does not exist"):
+        client.predict(file, slice=41, api_name="/segment")
 
 
 def test_both_kinds_of_file_are_the_same_volume(client, uploads):

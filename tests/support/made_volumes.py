@@ -55,6 +55,11 @@ def save(
     return path
 
 
+def spine(path: Path) -> Path:
+    """Write a volume of twelve thick sagittal slices, 4 mm apart, of 40 rows and 48 columns of 1 mm."""
+    return save(path, body(1, (40, 48, 12))[0], "PSR", (1.0, 1.0, 4.0))
+
+
 def sagittal_slice(path: Path, shown_hw: np.ndarray) -> Path:
     """Write a single sagittal slice: rows towards the feet, columns to the back."""
     affine = np.array([[0.0, 0, 7, 0], [-2, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 0, 1]])

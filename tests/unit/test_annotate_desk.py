@@ -8,6 +8,7 @@ import base64
 import errno
 import io
 import json
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -787,6 +788,36 @@ def test_a_single_sagittal_slice_is_proposed_and_pictured_as_it_is_shown(registr
     (uri,) = queue.server_functions(project)[1]([id]).values()
     with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))) as small:
         assert small.size == SIZE[::-1]
+
+
+def test_a_volume_of_thick_sagittal_slices_opens_in_them_unless_it_was_drawn_on_in_another_plane(
+    registry, project, tmp_path
+):
+    id = project.add(made_volumes.spine(tmp_path / "spine.nii.gz"), "ct").id
+
+    def opened() -> Page:
+        page = Page(registry, project)
+        page.open(id)
+        return page
+
+    page = opened()
+    assert page.slice_view["title"] == "spine.nii.gz, sagittal slice 7 of 12" and page.shape == (40, 48)
+    (uri,) = queue.server_functions(project)[1]([id]).values()
+    with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))) as small:
+        assert small.size == (48, 40)
+    page.send("save", drawn(page.shape, 0))
+    assert opened().session.case.plane == "sagittal" and project.log()[-1]["plane"] == "sagittal"
+    page.session.move_to(page.session.case, "coronal", 3)
+    page.hear(page.session.reply("", show=True))
+    page.send("save", drawn(page.shape, 1))
+    assert opened().session.case.plane == "coronal"
+    lines = (project.folder / "log.jsonl").read_text()
+    project.close()
+    (project.folder / "log.jsonl").write_text(re.sub('"plane": "[a-z]+", ', "", lines))  # as of an earlier version
+    with Project(project.folder) as again:
+        page = Page(registry, again)
+        page.open(id)
+        assert page.session.case.plane == "axial" and page.session.image.mask_xyz.any()
 
 
 @pytest.mark.parametrize("axis", range(3))

@@ -117,6 +117,17 @@ def test_flat_and_parallel_axes_are_unusable(broken):
     assert not geometry.usable(broken)
 
 
+@pytest.mark.parametrize("name", AFFINES)
+def test_a_volume_was_acquired_in_its_thick_slices(name):
+    affine = AFFINES[name]
+    thick = geometry.acquired_plane(SHAPE, affine)
+    assert thick == max(geometry.PLANES, key=lambda plane: geometry.spacing(affine, plane)[0])
+    cubes = affine @ np.diag([1.3 / np.linalg.norm(affine[:3, axis]) for axis in range(3)] + [1])
+    assert geometry.acquired_plane(SHAPE, cubes) == "axial"
+    cubes[:3, int(np.abs(cubes[0, :3]).argmax())] *= 1.4  # sagittal slices, not thick
+    assert geometry.acquired_plane(SHAPE, cubes) == geometry.acquired_plane(SHAPE, None) == "axial"
+
+
 # The Scan's own views
 
 

@@ -42,7 +42,20 @@ def current_slice(case: Case) -> Markup:
         origin=case.scan.origin,
         words=words,
         has_part=bool(part),
+        acquired=_acquisition(case),
         notes=case.notes,
+    )
+
+
+def _acquisition(case: Case) -> str:
+    """Return a sentence on the plane in which a volume was acquired; "" for the usual one."""
+    plane = case.scan.acquired_plane
+    if plane == case.scan.planes[0]:
+        return ""
+    return (
+        f"Shown in the {plane} plane, in which it was acquired."
+        if case.plane == plane
+        else f"Acquired in the {plane} plane."
     )
 
 
