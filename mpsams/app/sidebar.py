@@ -173,10 +173,7 @@ class Sidebar:
         options = session.clustering(case.modality, seed, selector or None)
         if not link.plane and not link.slice:
             return self.show_case(_case.recluster(case, options))
-        plane = link.plane or case.plane
-        middle = _case.move_to_slice(case, plane, case.index, options)
-        index = parse_number("slice", link.slice or str(middle.index + 1), 1, middle.slices) - 1
-        return self.show_case(_case.move_to_slice(middle, plane, index, options))
+        return self.show_case(move_to_link(case, link, options))
 
     def _case_of(self, link: SliceLink) -> Case:
         """Return the sample, or the image of the project, that a link names; without either the first case."""
@@ -310,3 +307,11 @@ class Sidebar:
     def _reshuffle(self, selector: str, case: Case) -> dict:
         seed = secrets.randbelow(10_000)
         return self._cluster(seed, selector, case) | {self.seed: seed}
+
+
+def move_to_link(case: Case, link: SliceLink, options: dict) -> Case:
+    """Return a case at the plane and slice that a link names. ValueError names what is not allowed."""
+    plane = link.plane or case.plane
+    middle = _case.move_to_slice(case, plane, case.index, options)
+    index = parse_number("slice", link.slice or str(middle.index + 1), 1, middle.slices) - 1
+    return _case.move_to_slice(middle, plane, index, options)

@@ -75,6 +75,21 @@ def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
 
 
+@pytest.mark.parametrize(
+    "place, shown", [({}, ("axial", 3)), ({"plane": "sagittal"}, ("sagittal", 13)), ({"slice": "2"}, ("axial", 1)),
+                     ({"plane": "coronal", "slice": "5"}, ("coronal", 4)), ({"plane": "skew"}, ("axial", 3)),
+                     ({"plane": "coronal", "slice": "99"}, ("axial", 3))],
+)  # fmt: skip
+def test_a_link_to_an_image_opens_in_its_plane_even_if_the_canvas_is_answered_last(page, place, shown):
+    blocks, project = page
+    tab, (_, deep) = Tab(blocks), project.items()
+    tab.request = gr.Request(query_params={"tab": "annotate", "image": deep.id} | place)
+    sheet = tab.answered(tab.call(tab.named("show")))["slice_view"]
+    case = tab.state(Case)
+    assert (case.item, case.plane, case.index) == (deep.id, *shown)
+    assert f", {shown[0]} slice {shown[1] + 1} of {case.slices}" in sheet["title"]
+
+
 def test_after_adding_the_most_doubtful_image_opens_unless_someone_has_begun(small_weights, tmp_path):
     with Project(tmp_path / "project") as project:
         tab = Tab(panels.page(ModelRegistry(small_weights), project))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import gradio as gr
 
@@ -21,8 +22,10 @@ from mpsams.app.annotate import canvas, queue
 from mpsams.app.annotate.project_sidebar import OFTEN, ProjectSidebar, author, require_image
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
+from mpsams.app.learn.state import SliceLink
 from mpsams.app.server.lanes import LONG, NETWORK, PICTURE, SAVE
 from mpsams.app.session import Session
+from mpsams.app.sidebar import move_to_link
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
@@ -166,8 +169,8 @@ class Listeners:
         return {self.state: annotation, self.stage: reply} | self._show_case(annotation, case) | shown
 
     def show(self, case: Case, annotation: AnnotationSession | None, user: str, request: gr.Request = None) -> dict:
-        """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address
-        or the first of the queue.
+        """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address,
+        at the plane and slice there, or the first of the queue.
 
         While the page is opened with a link to something else nothing is shown here: the link has its own image.
         """
@@ -176,7 +179,14 @@ class Listeners:
             query = getattr(request, "query_params", {})
             if query.keys() & {"sample", "step"} or query.get("tab", "annotate") != "annotate":
                 return {self.state: annotation}
-            return self._show_reply(annotation, annotation.open(query.get("image", ""), author(user)), case)
+            link = SliceLink(**{name: query[name] for name in ("image", "plane", "slice") if name in query})
+            reply = annotation.open(link.image, author(user))
+            opened = annotation.case
+            if opened is not None and opened.item == link.image and (link.plane or link.slice):
+                with suppress(ValueError):  # which the page's address tells
+                    moved = move_to_link(opened, link, annotation.loader.clustering(opened))
+                    reply = annotation.show(moved, author(user)) or reply
+            return self._show_reply(annotation, reply, case)
         return self._show_reply(annotation, annotation.show(case, author(user)), case)
 
     def pick(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> dict:
