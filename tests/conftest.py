@@ -106,9 +106,13 @@ def small_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_records(tmp_path_factory) -> Path:
-    """A folder with made-up records of a plan, as the Results tab reads them."""
+    """A folder with made-up records as the Results tab reads them: of a plan, and of a small one without its recipe,
+    most of its methods, and its 10% of the labels.
+    """
     folder = tmp_path_factory.mktemp("results")
     made_records.write(folder / "made-up.jsonl", seeds=(0,), draws=(0, 1))
+    few = {"methods": ("scratch", "mae", "mps_ams"), "labels": (0.2,), "recipes": ("paper",), "more_scratch": ()}
+    made_records.write(folder / "small.jsonl", seeds=(0,), draws=(0,), plan="small", **few)
     return folder
 
 

@@ -290,6 +290,22 @@ def test_results_are_shown_chosen_and_taken_away(page, tmp_path):
     ) and download.value.suggested_filename.endswith(".tex")
 
 
+def test_another_plan_is_shown_with_the_choices_that_it_has(page):
+    page.get_by_role("tab", name="Results").click()
+    expect_shown(page, "Training curves")
+    page.get_by_role("radio", name="Table 2: ablation").check()
+    page.get_by_label("across").click()
+    page.get_by_role("option", name="SimCLR").click()
+    expect_shown(page, "MPS-AMS against SimCLR")
+    for plan, shown in (("small", "20% of the labels"), ("made-up", "5% of the labels"), ("small", "recipe “paper”")):
+        page.get_by_label("Plan that was run").click()
+        page.get_by_role("option", name=plan, exact=True).click()
+        expect_shown(page, shown, ".results")
+        expect_shown(page, "MPS-AMS against U-Net")
+    assert not page.get_by_role("radio", name="Table 2: ablation").count()
+    assert not page.locator(".toast-body").count() and not page.get_by_role("alert").count()
+
+
 @pytest.mark.parametrize("system, other", [("light", "dark"), ("dark", "light")])
 def test_a_chosen_theme_is_kept_and_never_shown_otherwise_while_the_page_loads(browser, app_address, system, other):
     with browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=system) as context:
