@@ -153,7 +153,6 @@ def recipe_table(main: Callable) -> str:
 
 def section(command: str, module: str, shown: dict[str, str]) -> str:
     """Return Markdown of a command's purpose and options; groups that another command before it has too are only named.
-    shown: those, by their table.
 
     shown: those, by their table.
     """
@@ -165,7 +164,7 @@ def section(command: str, module: str, shown: dict[str, str]) -> str:
         for title, rows in groups(parser).items():
             if rows[0][0].startswith(("`--recipe.", "`--method.")) and "name" not in rows[0][0]:
                 continue
-            parts.append(f"**{title}**\n\n{table_or_reference(table(rows), title, command, shown)}")
+            parts.append(f"**{title}**\n\n{table_or_reference(table(rows), command, shown)}")
     if command == "-m train.pretrain":
         parts += ["### The options of each method", *method_sections(about.main)]
     if command == "-m train.finetune":
@@ -173,7 +172,7 @@ def section(command: str, module: str, shown: dict[str, str]) -> str:
     return "\n\n".join(parts)
 
 
-def table_or_reference(text: str, title: str, command: str, shown: dict[str, str]) -> str:
+def table_or_reference(text: str, command: str, shown: dict[str, str]) -> str:
     """Return a table, or where a command before has the same one, the name of that command."""
     if text in shown and text.count("\n") > 4:
         return f"The same as for `{shown[text]}`."

@@ -107,7 +107,7 @@ def information(records: Mapping[str, Mapping]) -> Figure:
         fontsize=SMALL - 1,
         color=GREY,
     )
-    _name_all(figure, grid)
+    _name_all(grid)
     return fix_layout(figure)
 
 
@@ -142,7 +142,7 @@ def _draw(ax: Axes, drawn: Sequence[Curve], named: bool) -> None:
     plain(ax)
 
 
-def _name_all(figure: Figure, grid: np.ndarray) -> None:
+def _name_all(grid: np.ndarray) -> None:
     """Write names beside the ends of the last column's lines, apart from each other; axes begin at 0."""
     for row in grid:
         top = 1.05 * max(float(np.max(line.get_ydata())) for ax in row for line in ax.lines)

@@ -24,9 +24,9 @@ SIZE = (SIDE, SIDE)
 INK = ' class="ink"'
 
 
-def spot(index: int, columns: int, kind: str = "picked") -> str:
+def spot(index: int, columns: int) -> str:
     """Draw the frame around one patch."""
-    return images.layer(f"M{index % columns} {index // columns}h1v1h-1z", kind, (columns, columns), SIZE)
+    return images.layer(f"M{index % columns} {index // columns}h1v1h-1z", "picked", (columns, columns), SIZE)
 
 
 def cells(mask_1l: Tensor, columns: int, kind: str, edge: bool = False) -> str:
@@ -56,13 +56,10 @@ def image() -> str:
     return images.use_image("case-part", SIZE)
 
 
-def choosing(context: LessonContext, text: str, layers: Sequence[str], live: str = "") -> str:
+def choosing(context: LessonContext, text: str, layers: Sequence[str]) -> str:
     """Draw a picture in which a click or the arrow keys choose a patch."""
     over = [*layers, spot(context.patch, context.columns)]
-    extra = (
-        f'role="application" tabindex="0" data-choose data-columns="{context.columns}" data-patch="{context.patch}"'
-        f" {live}"
-    )
+    extra = f'role="application" tabindex="0" data-choose data-columns="{context.columns}" data-patch="{context.patch}"'
     return images.svg(
         f"{text} Patch in {context.where(context.patch)} chosen; arrow keys choose another.", SIZE, over, extra
     )
@@ -168,7 +165,7 @@ def live(context: LessonContext, way: str) -> str:
     )
 
 
-def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
+def hiding(context: LessonContext, way: str) -> str:
     """Draw the image with patches hidden, orange-brown those of the lesion cluster; the page redraws it for other
     epochs.
     """
@@ -178,7 +175,7 @@ def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
         cells(hidden_1l & ~lesion_1l, context.columns, "hidden"),
         cells(hidden_1l & lesion_1l, context.columns, "hidden lesion-patch"),
     ]
-    outline = context.case.outline(SIZE, part=True) if truth else ""
+    outline = context.case.outline(SIZE, part=True)
     text = (
         f"{int(hidden_1l.sum())} of {context.study.length} patches hidden, {int((hidden_1l & lesion_1l).sum())} of them"
         " from the lesion cluster"

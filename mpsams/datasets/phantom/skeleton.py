@@ -42,7 +42,7 @@ def _slice(grid: PixelGrid, z: float, image: np.ndarray, y, x, textures: list[np
     if 8 < z < 42 and abs(z - 22) > 2:
         bones.append(_teeth(grid, image, z, y, x))
     if z > 36:
-        bones += [_base(grid, image, z, y, side, spongy), _face(grid, image, z, y, side, spongy)]
+        bones += [_base(grid, image, z, y, side, spongy), _face(grid, image, z, y, side)]
     if -72 < z < -12:
         bones.append(_larynx(grid, image, z, y, side))
     if z < -94:
@@ -153,7 +153,7 @@ def _base(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.n
     return np.minimum(bone, mastoid)
 
 
-def _face(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
+def _face(grid: PixelGrid, image: np.ndarray, z: float, y, side) -> np.ndarray:
     """Paint upper jaw, cheek bones and pterygoid plates, and the air of the nose and its sinuses."""
     sinus = 3 * np.logaddexp.reduce([  # a pyramid
         ellipse(y, side, (-52, 27), (24, 17), 0, (z - 62, 21)) / 3, (-0.5 * y + 0.87 * side - 59) / 3, (17 - side) / 3
