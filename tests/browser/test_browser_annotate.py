@@ -32,7 +32,8 @@ from tests.support.browser_annotate import (  # noqa: F401
     shape_of,
     stroke,
 )
-from tests.support.canvas import held, saved, until
+from tests.support.canvas import held, saved
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
@@ -150,10 +151,10 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     answered(page)
     assert app.log(first)[-1]["action"] != "accepted"
     page.keyboard.press(",")
-    until(lambda: held(page)["key"].startswith(second))
+    wait_until(lambda: held(page)["key"].startswith(second))
     answered(page)
     page.keyboard.press(",")
-    until(lambda: not held(page)["key"].startswith(second))
+    wait_until(lambda: not held(page)["key"].startswith(second))
     pick(page, first, focus=False)
     answered(page)
     page.wait_for_function("() => document.activeElement.matches('[data-part=stage]')", timeout=WAIT)
@@ -164,7 +165,7 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     assert app.log(first)[-1]["action"] == "accepted" and not held(page)["key"].startswith(first)
     page.keyboard.press("Control+z")
     wait_for_note(page, "Open again.")
-    until(lambda: held(page)["key"].startswith(first))
+    wait_until(lambda: held(page)["key"].startswith(first))
     assert app.log(first)[-1]["action"] == "reopened" and page.locator("[data-part=status]").inner_text() == "in work"
 
 
@@ -244,7 +245,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     first = int(page.locator("[data-part=slice]").inner_text().split(" / ")[0]) - 1
 
     def at(index: int) -> None:
-        until(
+        wait_until(
             lambda: (
                 page.locator("[data-part=slice]").inner_text() == f"{index + 1} / {len(slices)}"
                 and held(page)["key"].endswith(f".{index}")
@@ -323,7 +324,7 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
         assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, sketched)
         old = held(other)["key"]
         other.locator(f".row[data-item='{id}']").click()
-        until(lambda: held(other)["key"] != old)
+        wait_until(lambda: held(other)["key"] != old)
         assert np.array_equal(drawn(other), theirs)
         both = theirs | stroke(other, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
         saved(other, "saved on disk")
@@ -348,23 +349,23 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
     expected = stroke(page, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)
     assert np.array_equal(drawn(page), expected)
     saved(page, "not saved yet, trying again")
-    app.start()
     if not leave:
-        while not dialogs:
-            page.wait_for_timeout(100)
+        with page.expect_event("dialog", timeout=WAIT):
+            app.start()
         page.wait_for_function(
             "() => document.querySelector('[data-part=saved]').textContent.includes('Reload the page (Ctrl+R)')",
             timeout=WAIT,
         )
         assert np.array_equal(drawn(page), expected)
         return
+    app.start()
     page.wait_for_function("() => !document.querySelector('.annotate.open')", timeout=WAIT)
     annotate(page)
-    until(lambda: np.array_equal(app.on_disk(id), expected))
+    wait_until(lambda: np.array_equal(app.on_disk(id), expected))
     pick(page, id)
-    until(lambda: np.array_equal(drawn(page), expected))  # it may be the open one, shown as it was before
+    wait_until(lambda: np.array_equal(drawn(page), expected))  # it may be the open one, shown as it was before
     more = expected | stroke(page, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
-    until(lambda: np.array_equal(app.on_disk(id), more))
+    wait_until(lambda: np.array_equal(app.on_disk(id), more))
     assert dialogs == ["beforeunload"]
 
 

@@ -13,8 +13,9 @@ import pytest
 from tests.support.browser import browser, epoch, expect_shown, idle, upload  # noqa: F401
 from tests.support.browser_annotate import annotate, cleared, drawn, opened, shape_of, stroke
 from tests.support.budget import MIB, volume
-from tests.support.canvas import saved, until
+from tests.support.canvas import saved
 from tests.support.server import running
+from tests.support.waiting import wait_until
 
 WAIT = 60_000
 SHAPE = (256, 256, 1600)  # 200 MiB decoded
@@ -50,13 +51,15 @@ def test_a_page_whose_image_was_let_go_of_says_so_and_keeps_what_was_drawn(brows
     with opened(browser, address) as first, opened(browser, address) as other:
         upload(first, path)
         first.locator("#shown").get_by_text(WORDS).first.wait_for(timeout=WAIT)
-        until(lambda: shape_of(first) == SHAPE[:2], 60)
+        wait_until(lambda: shape_of(first) == SHAPE[:2], 60)
         cleared(first)
         expected = stroke(first, [(80, 80), (160, 120)], "r", 12)
         saved(first, "kept in this tab")
         idle(first)
-        until(lambda: budget(address)["busy"] == 0, 60)  # what is being worked on is not let go of
-        until(lambda: is_opened(other, path), 3 * WAIT / 1000)  # refused while the first page still asks for something
+        wait_until(lambda: budget(address)["busy"] == 0, 60)  # what is being worked on is not let go of
+        wait_until(
+            lambda: is_opened(other, path), 3 * WAIT / 1000
+        )  # refused while the first page still asks for something
         assert disk(address) <= 256 * MIB
         first.get_by_role("tab", name="Masking").click()
         expect_shown(first, "Open the image again")
@@ -70,10 +73,10 @@ def test_a_page_whose_image_was_let_go_of_says_so_and_keeps_what_was_drawn(brows
         annotate(first)
         assert np.array_equal(drawn(first), expected)
         expected |= stroke(first, [(60, 200), (200, 200)], "r", 12)
-        until(lambda: first.locator("#annotate .annotate").get_attribute("data-saved") == "kept", 60)
+        wait_until(lambda: first.locator("#annotate .annotate").get_attribute("data-saved") == "kept", 60)
         first.get_by_role("tab", name="Masking").click()
         expect_shown(first, "Clusters")  # the image is back for all tabs
         first.get_by_role("tab", name="Annotate").click()
         annotate(first)
         assert np.array_equal(drawn(first), expected)
-    until(lambda: disk(address) == 0, 60)  # the tabs were closed
+    wait_until(lambda: disk(address) == 0, 60)  # the tabs were closed

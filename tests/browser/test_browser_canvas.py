@@ -31,8 +31,8 @@ from tests.support.canvas import (  # noqa: F401
     served,
     size_of_brush,
     stand,
-    until,
 )
+from tests.support.waiting import wait_until
 
 
 def enclosed(corners_xy: list[tuple[float, float]], shape_hw: tuple[int, int]) -> np.ndarray:
@@ -163,7 +163,7 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     page = opened(server)
     page.mouse.move(*page_point(page, 30, 10))
     page.mouse.down()
-    page.wait_for_timeout(300)  # longer than the pause after which a finished stroke is saved
+    page.wait_for_timeout(300)  # time must pass: more than the pause after which a finished stroke is saved
     page.mouse.move(*page_point(page, 50, 40))
     page.mouse.up()
     saved(page, "saving")
@@ -180,7 +180,7 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     saved(page, "saved on disk ")
     assert (server.masks[0] == brushed([(20, 20)], 10, SHAPE)).all()
     page.keyboard.press("Enter")
-    until(lambda: server.commands[-1]["action"] == "accept")
+    wait_until(lambda: server.commands[-1]["action"] == "accept")
     assert not server.commands[-1]["changed"] and 0.3 <= sum(command["seconds"] for command in server.commands) < 60
     page.get_by_role("button", name="Take it back").wait_for(timeout=WAIT)
     before = mask_of(page, SHAPE)
@@ -231,9 +231,9 @@ def test_an_answer_to_scribbles_leaves_alone_what_the_hand_did(opened):
         points = [page_point(page, *point) for point in line]
         drag(page, points)
         made[key] = brushed(image_points(page, points), 4, SHAPE)
-    until(lambda: [command["action"] for command in server.commands].count("scribble") == 2)
+    wait_until(lambda: [command["action"] for command in server.commands].count("scribble") == 2)
     expected = (segmented & ~made["e"]) | made["r"]
-    until(lambda: (mask_of(page, SHAPE) == expected).all())
+    wait_until(lambda: (mask_of(page, SHAPE) == expected).all())
     last = [command for command in server.commands if command["action"] == "scribble"][-1]
     assert (protocol.unpack(last["lesion"], SHAPE) == made["s"]).all() and (
         protocol.unpack(last["background"], SHAPE) == made["d"]
@@ -251,7 +251,7 @@ def test_one_press_takes_back_a_scribble_with_what_it_made_of_the_mask(opened):
     page = opened(server)
     page.keyboard.press("s")
     drag(page, [page_point(page, 15, 15), page_point(page, 45, 18)])
-    until(lambda: (mask_of(page, SHAPE) == segmented).all())
+    wait_until(lambda: (mask_of(page, SHAPE) == segmented).all())
     strokes = mask_of(page, SHAPE, "lesion")
     page.keyboard.press("Control+z")
     assert not mask_of(page, SHAPE).any() and not mask_of(page, SHAPE, "lesion").any()
@@ -263,10 +263,10 @@ def test_one_press_takes_back_a_scribble_with_what_it_made_of_the_mask(opened):
     server.deaf = 1  # its reply comes late: after the scribble was taken back it changes nothing
     page.evaluate("document.querySelector('.annotate').dataset.patience = 600")
     drag(page, [page_point(page, 15, 15), page_point(page, 45, 18)])
-    until(lambda: server.commands[-1]["action"] == "scribble" and not server.deaf)
+    wait_until(lambda: server.commands[-1]["action"] == "scribble" and not server.deaf)
     page.keyboard.press("Control+z")
     # asked once more, then what the page has is saved
-    until(lambda: [command["action"] for command in server.commands][-2:] == ["scribble", "save"])
+    wait_until(lambda: [command["action"] for command in server.commands][-2:] == ["scribble", "save"])
     saved(page, "kept")
     assert not mask_of(page, SHAPE).any() and held(page)["steps"] == 0 and not page.wrong
 
@@ -277,16 +277,16 @@ def test_slices_come_and_go_with_their_masks_and_their_undo(opened):
     drag(page, [page_point(page, 10, 10), page_point(page, 30, 12)])
     drawn, name = mask_of(page, SHAPE), server.name
     page.mouse.wheel(0, 120)  # at once: the command carries the mask
-    until(lambda: held(page)["key"] == f"{name}.1")
+    wait_until(lambda: held(page)["key"] == f"{name}.1")
     assert [(command["action"], command["key"], command["changed"]) for command in server.commands] == [
         ("go", f"{name}.0", True)
     ] and (server.masks[0] == drawn).all()
     assert not mask_of(page, SHAPE).any() and page.locator("[data-part=slice]").inner_text() == "2 / 3"
     page.keyboard.press("PageDown")
-    until(lambda: held(page)["key"] == f"{name}.2")
+    wait_until(lambda: held(page)["key"] == f"{name}.2")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowUp")
-    until(lambda: held(page)["key"] == f"{name}.0")
+    wait_until(lambda: held(page)["key"] == f"{name}.0")
     assert (mask_of(page, SHAPE) == drawn).all()
     page.keyboard.press("Control+z")
     assert not mask_of(page, SHAPE).any()
@@ -308,7 +308,7 @@ def test_the_same_sheet_once_more_keeps_what_is_not_yet_saved(opened):
     assert (mask_of(page, SHAPE) == drawn).all() and (server.masks[0] == drawn).all() and held(page)["steps"] == 1
     server.masks[0] = ~drawn  # somebody else's, imported meanwhile: it comes as a step
     page.evaluate("document.querySelector('#again').click()")
-    until(lambda: (mask_of(page, SHAPE) == ~drawn).all())
+    wait_until(lambda: (mask_of(page, SHAPE) == ~drawn).all())
     page.keyboard.press("Control+z")
     assert (mask_of(page, SHAPE) == drawn).all()
     page.get_by_text(f"{drawn.sum()} px drawn", exact=True).wait_for(timeout=WAIT)  # told with the next frame
@@ -353,7 +353,7 @@ def test_values_are_exact_and_the_window_is_sent_to_the_server(opened):
     drag(page, [start, (start[0] + 50, start[1]), (start[0] + 100, start[1] + 50)], button="right")
     width, level = 3071 * np.exp(100 / 250), 535.5 + 50 / 250 * 3071
     window = pytest.approx((level - width / 2, level + width / 2))
-    until(lambda: server.commands and (server.commands[-1]["low"], server.commands[-1]["high"]) == window)
+    wait_until(lambda: server.commands and (server.commands[-1]["low"], server.commands[-1]["high"]) == window)
     assert {command["action"] for command in server.commands} == {"window"}  # one, or more where the drag was slow
     count = len(server.commands)
     page.evaluate(
@@ -367,7 +367,7 @@ def test_values_are_exact_and_the_window_is_sent_to_the_server(opened):
     }""",
         start,
     )
-    until(lambda: len(server.commands) == count + 1)
+    wait_until(lambda: len(server.commands) == count + 1)
     last = server.commands[-1]
     assert (last["low"], last["high"]) == (-1000, 2071) and not last["changed"]
 

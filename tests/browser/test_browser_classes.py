@@ -15,7 +15,7 @@ from mpsams.annotation import classes
 from mpsams.annotation.project import Project
 from tests.support.browser import CHROMIUM, browser  # noqa: F401
 from tests.support.browser_annotate import WAIT, annotate, app, do, ids, page  # noqa: F401
-from tests.support.canvas import until
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
@@ -96,7 +96,7 @@ def test_classes_are_edited_and_used(page, app, ids):  # noqa: F811
     page.get_by_role("radio", name="Folders as in BUSI").check()
     page.get_by_role("radio", name="All that have a mask").check()
     do(page, "clear")
-    until(lambda: any(row["action"] == "saved" for row in app.log(id)))
+    wait_until(lambda: any(row["action"] == "saved" for row in app.log(id)))
     with page.expect_download(timeout=WAIT) as download:
         page.get_by_role("button", name="Download as a zip").click()
     with zipfile.ZipFile(Path(download.value.path())) as file:

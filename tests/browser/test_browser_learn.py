@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.support.browser import WAIT, browser, pytestmark  # noqa: F401
+from tests.support.waiting import wait_until
 
 NARROW = 390
 
@@ -155,8 +156,7 @@ def test_a_late_answer_takes_back_nothing_that_was_drawn_since(open_page):
     tab_to(page, "svg[data-draw]", back=True)
     for key in ("Space", "ArrowRight", "Space", "ArrowDown"):
         page.keyboard.press(key)
-    while not held:
-        page.wait_for_timeout(20)
+    wait_until(lambda: page.evaluate("true") and held)  # requests are dispatched while the page is asked
     held.pop(0).continue_()
     until(page, own="8" + "0" * 63)  # the answer knows the first patch only
     drawing = page.locator("svg[data-draw]")

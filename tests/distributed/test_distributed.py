@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import gpu
 from mpsams import checkpoint, datasets, distributed, jsonl, losses, methods, packs, transforms
+from tests.support.waiting import wait_until
 from train import batchnorm, finetune, launch, loop, pretrain, reproduce, run_files, state
 from train import pack as pack_command
 
@@ -499,14 +500,14 @@ def workers(process: subprocess.Popen) -> dict[int, int]:
 
 def wait_for_epoch(out: Path, epoch: int, process: subprocess.Popen, seconds: float = 120) -> None:
     """Until a training's records have come so far."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and process.poll() is None:
-        if (out / run_files.RECORDS).exists() and any(
+
+    def has_come() -> bool:
+        assert process.poll() is None, f"no epoch {epoch} in {out}: {ended(process, 1)[-3000:]}"
+        return (out / run_files.RECORDS).exists() and any(
             row["epoch"] >= epoch for row in jsonl.read(out / run_files.RECORDS, "epoch")
-        ):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"no epoch {epoch} in {out}: {ended(process, 1)[-3000:]}")
+        )
+
+    wait_until(has_come, seconds)
 
 
 def lasting(pack: str, out: Path, epochs: int = 40) -> list[str]:
@@ -644,9 +645,8 @@ def test_the_slurm_script_requeues_only_what_was_stopped(tmp_path, stopped):
     slurm = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "31"}
     environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     process = subprocess.Popen(["bash", script, "--data.root", "a b"], env=environment)
-    while stopped and not (tmp_path / "running").exists():
-        time.sleep(0.02)
     if stopped:
+        wait_until((tmp_path / "running").exists)
         process.terminate()
     assert process.wait(30) == 1
     command = (tmp_path / "srun.txt").read_text()

@@ -28,6 +28,7 @@ from mpsams.annotation.project import Project
 from mpsams.imaging import geometry
 from tests.support.annotated import volume
 from tests.support.annotation_page import picture
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -136,13 +137,13 @@ class Client:
 
 
 def until_up(address: str) -> None:
-    for _ in range(1200):
+    def answers() -> bool:
         try:
-            httpx.get(f"{address}/healthz", timeout=5).raise_for_status()
-            return
+            return httpx.get(f"{address}/healthz", timeout=5).is_success
         except httpx.HTTPError:
-            time.sleep(0.1)
-    pytest.fail("the app did not answer")
+            return False
+
+    wait_until(answers, 120)
 
 
 def killed_while_saving(
@@ -177,7 +178,7 @@ def killed_while_saving(
     moment = random.Random(source.getrandbits(32)).uniform(0, 1)
     thread.start()
     assert first.wait(60)
-    time.sleep(moment)
+    time.sleep(moment)  # time must pass: the kill comes at any moment of a save
     os.kill(pid, signal.SIGKILL)
     thread.join(60)
     gone()

@@ -22,6 +22,7 @@ from torch import nn
 
 from mpsams import checkpoint, jsonl
 from mpsams.transforms import Augmentation
+from tests.support.waiting import wait_until
 from train import finetune, loop, pack, pretrain, run_files, state
 from train.options import Data
 from train.state import PREVIOUS, STATE, Position
@@ -82,8 +83,7 @@ def ended(processes, root: Path, out: Path, kill_when=lambda began: False, *more
     process = processes.Process(target=train, args=(root, out, *more))
     process.start()
     began = time.monotonic()
-    while process.is_alive() and not kill_when(time.monotonic() - began):
-        time.sleep(0.0005)
+    wait_until(lambda: not process.is_alive() or kill_when(time.monotonic() - began), 600, 0.0005)
     if process.is_alive():
         os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -122,7 +122,7 @@ def test_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_path, pack
         def writing(now: float) -> bool:
             if not reached(now):
                 return False
-            time.sleep(pause)  # to meet other moments of a step
+            time.sleep(pause)  # time must pass: to meet other moments of a step
             return trial % 2 == 0 or partial.exists()
 
         code, _ = ended(processes, packed, out, writing)
@@ -505,14 +505,16 @@ def same_as_stopped(other: Path, out: Path, packed: Path, monkeypatch, step: int
 
 
 def test_an_ending_waits_for_the_write_and_a_failed_one_is_reported(tmp_path, monkeypatch, capsys):
-    made, large = small(1), checkpoint.save_large
+    made, large, ending = small(1), checkpoint.save_large, threading.Event()
 
-    def slow(*rest):
-        time.sleep(0.2)
+    def write_at_the_end(*rest):
+        assert ending.wait(60)
         large(*rest)
 
-    monkeypatch.setattr(checkpoint, "save_large", slow)
+    monkeypatch.setattr(checkpoint, "save_large", write_at_the_end)
     with pytest.raises(KeyboardInterrupt), state.Saver(tmp_path) as saver:
+        shutdown = saver.thread.shutdown
+        monkeypatch.setattr(saver.thread, "shutdown", lambda: (ending.set(), shutdown()))
         saver.save(*made, Position(1), {"lr": 0.1})
         raise KeyboardInterrupt
     assert state.saved_metadata(tmp_path)["step"] == 1 and not list(tmp_path.glob("*.partial"))

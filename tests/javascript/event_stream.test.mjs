@@ -7,7 +7,8 @@ const source = fs.readFileSync(new URL('../../mpsams/app/static/event_stream.js'
 const ordered_fetch = Function(`${source}; return ordered_fetch;`)();
 const JOIN = 'http://app/gradio_api/queue/join?', DATA = 'http://app/gradio_api/queue/data?session_hash=a';
 const message = (msg, event_id = null) => `data: ${JSON.stringify({msg, event_id})}\n\n`;
-const settle = () => new Promise(resolve => setTimeout(resolve, 20));
+// Returns when all that can go on has: after turns of the event loop, not after a time.
+const all_idle = async () => { for (let turn = 0; turn < 50; turn++) await new Promise(resolve => setImmediate(resolve)); };
 
 // A server whose answers to joins and whose streams are given out by the test.
 const server = () => {
@@ -36,10 +37,10 @@ const read_all = async (response, seen = []) => {
 test('an event is sent when the one before is in the queue', async () => {
     const {joins, fetch} = server();
     const both = ['first', 'second'].map(body => fetch(JOIN, {method: 'POST', body}));
-    await settle();
+    await all_idle();
     assert.deepEqual(joins.map(join => join.body), ['first']);
     joins[0].answer('a1');
-    await settle();
+    await all_idle();
     assert.deepEqual(joins.map(join => join.body), ['first', 'second']);
     joins[1].answer('a2');
     assert.deepEqual(await Promise.all(both.map(async one => (await (await one).json()).event_id)), ['a1', 'a2']);
@@ -48,18 +49,18 @@ test('an event is sent when the one before is in the queue', async () => {
 test('an event that enters the queue while the stream ends is answered by a stream that goes on', async () => {
     const {joins, streams, fetch} = server(), stop = new AbortController();
     const first = fetch(JOIN, {method: 'POST', body: 'first'});
-    await settle();
+    await all_idle();
     joins[0].answer('a1');
     await first;
     const seen = [], reading = read_all(await fetch(DATA, {signal: stop.signal}), seen);
     const second = fetch(JOIN, {method: 'POST', body: 'second'});
     streams[0].say(message('process_completed', 'a1') + message('close_stream'));
     streams[0].end();
-    await settle();
+    await all_idle();
     assert.deepEqual(seen.map(one => one.msg), ['process_completed']);  // the end is held while an event is on its way
     joins[1].answer('a2');
     await second;
-    await settle();
+    await all_idle();
     assert.equal(streams.length, 2);
     streams[1].say(message('process_completed', 'a2').slice(0, 25));
     streams[1].say(message('process_completed', 'a2').slice(25) + message('close_stream'));
@@ -72,9 +73,9 @@ test('an event that enters the queue while the stream ends is answered by a stre
 test('a stream ends when all events are answered, also those answered before their number was known; the next event waits until that is read', async () => {
     const {joins, streams, idle, fetch} = server(), stop = new AbortController();
     const first = fetch(JOIN, {method: 'POST', body: 'first'}), reading = read_all(await fetch(DATA, {signal: stop.signal}));
-    await settle();
+    await all_idle();
     streams[0].say(message('process_completed', 'a1'));
-    await settle();
+    await all_idle();
     joins[0].answer('a1');
     await first;
     streams[0].say(message('close_stream'));
@@ -82,9 +83,9 @@ test('a stream ends when all events are answered, also those answered before the
     assert.deepEqual([idle[0], idle.at(-1)], [false, true]);
     let is_known = false;
     const second = fetch(JOIN, {method: 'POST', body: 'second'}).then(() => { is_known = true; });
-    await settle();
+    await all_idle();
     joins[1].answer('a2');
-    await settle();
+    await all_idle();
     assert.deepEqual([is_known, idle.at(-1)], [false, false]);
     stop.abort();  // as gradio does when it has read the end
     await second;

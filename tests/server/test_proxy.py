@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import uvicorn
 from benchmarks import clients, hall_guest
 from tests.support.app_process import free_port
 from tests.support.server import ROOT
+from tests.support.waiting import wait_until
 
 CONFIG = ROOT / "docs" / "deploy" / "nginx.conf"
 SLIDER = hall_guest.SLIDERS["mask"]
@@ -57,15 +57,19 @@ class Machine:
         await send({"type": "http.response.body", "body": page.encode()})
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def serving(machine: Machine):
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(machine, port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
+    wait_until(lambda: server.started or not thread.is_alive())
+    assert server.started
     yield port
     machine.go.set()
     server.should_exit = True
@@ -126,9 +130,8 @@ def nginx(folder: Path, first: int, second: int):
     (folder / "nginx.conf").write_text(f"daemon off; pid {folder}/pid; error_log {folder}/errors; user root;\n{text}")
     process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE)
     try:
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
+        wait_until(lambda: process.poll() is not None or is_listening(port))
+        assert process.poll() is None, process.stderr.read()
         yield port, ssl.create_default_context(cafile=str(certificate))
     finally:
         process.terminate()
@@ -206,9 +209,8 @@ class App:
             self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=out, stderr=out)
 
     def wait_until_ready(self) -> None:
-        while socket.socket().connect_ex(("127.0.0.1", self.port)):
-            assert self.process.poll() is None
-            time.sleep(0.1)
+        wait_until(lambda: self.process.poll() is not None or is_listening(self.port), 180)
+        assert self.process.poll() is None
 
 
 @contextmanager
@@ -268,7 +270,6 @@ def test_visitors_of_an_app_that_ends_get_a_message_and_come_back(small_weights,
         assert of_app[1].act("mask")  # at the other app
         apps[0].start()
         apps[0].wait_until_ready()
-        while app_of(of_app[1]) != 1:
-            time.sleep(0.2)
+        wait_until(lambda: app_of(of_app[1]) == 1)
         open_picture(of_app[1])
         assert of_app[1].act("mask") and of_app[2].act("mask")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from mpsams.annotation.project import Project
 from mpsams.app import main
 from mpsams.app.server import accounts, sign_in_limits, workers
 from tests.support.server import PASSWORD, running
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not workers.POSSIBLE, reason="this system hands no connections to other processes")
 
@@ -94,17 +94,10 @@ def test_a_worker_that_is_killed_is_started_again_and_the_other_answers_on(two):
     works = [child for child in children if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
     assert len(works) == 2
     os.kill(works[0], signal.SIGKILL)
-    end = time.monotonic() + 120
-    while "is started again" not in printed.read_text():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: "is started again" in printed.read_text(), 120)
     gone = int(printed.read_text().rpartition("worker ")[2].split()[0])
     assert asked(browsers[1 - gone]) == 1 - gone
-    seen = set()
-    while gone not in seen:  # the other one answers until it is back
-        assert time.monotonic() < end
-        seen.add(asked(browsers[gone]))
-        time.sleep(0.05)
+    wait_until(lambda: asked(browsers[gone]) == gone, 120)  # the other one answers until it is back
     assert browsers[gone].get("/").status_code == 200
 
 

@@ -10,11 +10,11 @@ import os
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
 from tests.support import ROOT
+from tests.support.waiting import wait_until
 
 _fork = multiprocessing.get_context("forkserver")
 _fork.set_forkserver_preload(["mpsams.app.main"])
@@ -64,14 +64,15 @@ def wait_for_answer(address: str, process: ForkedApp | subprocess.Popen, printed
     """Return when the app of a process answers; AssertionError if it ends before, with what it has printed, or needs
     more than three minutes.
     """
-    for _ in range(3600):
+
+    def answers() -> bool:
         try:
-            urllib.request.urlopen(f"{address}/healthz", timeout=5).read()
-            return
+            return bool(urllib.request.urlopen(f"{address}/healthz", timeout=5).read())
         except OSError:
             assert process.poll() is None, printed and printed.read_text()[-3000:]
-            time.sleep(0.05)
-    raise AssertionError("the app did not answer within three minutes")
+            return False
+
+    wait_until(answers, 180)
 
 
 def _serve(options: list[str], environment: dict[str, str], printed: Path | None, constants: dict[str, object]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -283,13 +282,6 @@ def size_of_brush(page, size: int) -> None:
         assert now not in seen, f"the brush has no size {size}; it has been {sorted(seen)}"
         seen.add(now)
         page.keyboard.press("[" if now > size else "]")
-
-
-def until(test, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.03)
 
 
 def saved(page, words: str) -> None:

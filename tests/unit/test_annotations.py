@@ -51,7 +51,7 @@ for line in sys.stdin:
     os.close(outside)
     with os.fdopen(inside) as pipe:
         first_lines = [pipe.readline() for _ in range(int(count))]
-        time.sleep(float(wait))
+        time.sleep(float(wait))  # time must pass: the kill comes at any moment of a step
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print(" ".join("".join(first_lines + pipe.readlines()).split()), flush=True)

@@ -83,23 +83,21 @@ def test_the_header_is_seen_and_left_to_be_read():
 def test_connections_that_send_no_header_are_closed(monkeypatch):
     monkeypatch.setattr(dispatch, "HEADER_SECONDS", 0.05)
     monkeypatch.setattr(dispatch, "CONNECTIONS", 3)
-    handed = []
 
     async def main() -> None:
+        handed: asyncio.Queue[bytes] = asyncio.Queue()
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            running = asyncio.create_task(Dispatcher(lambda connection, head: handed.append(head)).run([listener]))
+            running = asyncio.create_task(Dispatcher(lambda connection, head: handed.put_nowait(head)).run([listener]))
             clients = [await asyncio.open_connection(*listener.getsockname()) for _ in range(5)]
             clients[-1][1].write(PAGE + b"\r\n")
             for reader, _ in clients[:-1]:
                 assert await asyncio.wait_for(reader.read(), 20) == b""
-            while not handed:
-                await asyncio.sleep(0.01)
+            assert await asyncio.wait_for(handed.get(), 20) == PAGE + b"\r\n" and handed.empty()
             running.cancel()
             for _, writer in clients:
                 writer.close()
 
     asyncio.run(main())
-    assert handed == [PAGE + b"\r\n"]
 
 
 def test_the_page_brings_the_cookie_and_a_proxy_s_connection_ends():

@@ -31,6 +31,7 @@ from mpsams.datasets import phantom
 from mpsams.inference import network_names
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
+from tests.support.waiting import wait_until
 from train import progress_file, retrain
 
 SIDE, ITEMS, EPOCHS, RATE = 64, 24, 40, 1e-2
@@ -134,10 +135,13 @@ def start():
 
 def running(run: Run, words: str = "learning") -> None:
     """Wait until a run is so far."""
-    until = time.monotonic() + 300  # a busy machine lets it wait
-    while words not in run.progress().words:
-        assert run.progress().state == "running" and time.monotonic() < until, run.progress()
-        time.sleep(0.02)
+
+    def has_come() -> bool:
+        now = run.progress()
+        assert words in now.words or now.state == "running", now
+        return words in now.words
+
+    wait_until(has_come, 300)  # a busy machine lets it wait
 
 
 def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_would(learnt, weights):
@@ -201,9 +205,7 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
         item = project.items("accepted")[0]
         project.reopen(item.id)
         project.accept(item.id)
-    while seen[-1].state == "running":
-        time.sleep(0.1)
-        seen.append(retraining_run.last(folder).progress())
+    wait_until(lambda: seen.append(retraining_run.last(folder).progress()) or seen[-1].state != "running", 300)
     assert seen[-1].state == "done", (run.folder / "log.txt").read_text()
     shares = [progress.share for progress in seen]
     assert shares == sorted(shares) and shares[-1] == 1 and any(0 < share < 1 for share in shares)
@@ -328,10 +330,7 @@ def test_a_run_that_was_killed_has_failed_and_the_next_may_begin(folder, weights
     pid = json.loads((run.folder / "process.json").read_text())["pid"]
     assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0) and os.getpgid(pid) == pid
     os.kill(pid, signal.SIGKILL)
-    until = time.monotonic() + 5
-    while run.progress().state == "running":
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: run.progress().state != "running")
     assert run.progress().state == "failed" and "killed" in run.progress().words
     again, own = retraining.prepare(folder, weights, NAME)
     with own:
