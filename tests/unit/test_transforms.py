@@ -290,6 +290,7 @@ def test_intensity_by_hand_and_within_bounds():
     assert found.min() >= 0 and found.max() <= 1 and found.isfinite().all()
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_span_that_float32_has_no_number_for_is_mapped_too():
     unit = transforms.to_unit(np.array([[-2e38, 0.5e38, 3e38, -3e38]], np.float32), (-2e38, 3e38))
     assert unit.dtype == np.float32 and np.allclose(unit, [[0, 0.5, 1, 0]], atol=1e-6)
