@@ -22,8 +22,8 @@ from tests.support.canvas import (  # noqa: F401  # fmt: skip
     page_point,
     size_of_brush,
     stand,
-    until,
 )
+from tests.support.waiting import wait_until
 
 
 def prompts(server: Server, kind: str = "prompt") -> list[dict]:
@@ -53,7 +53,7 @@ def boxing(opened):  # noqa: F811
 
 
 def shows(page, mask_hw: np.ndarray) -> None:
-    until(lambda: (mask_of(page, SHAPE) == mask_hw).all())
+    wait_until(lambda: (mask_of(page, SHAPE) == mask_hw).all())
 
 
 def test_a_box_is_outlined_and_undone_in_one_step(boxing):
@@ -76,16 +76,16 @@ def test_a_box_is_outlined_and_undone_in_one_step(boxing):
 def test_clicks_add_and_remove_and_each_has_its_undo(boxing):
     page, server = boxing()
     drag_box(page, (10, 8), (40, 30))
-    until(lambda: len(prompts(server)) == 1)
+    wait_until(lambda: len(prompts(server)) == 1)
     page.keyboard.press("p")
     page.mouse.click(*page_point(page, 50.5, 40.5))
-    until(lambda: len(prompts(server)) == 2)
+    wait_until(lambda: len(prompts(server)) == 2)
     page.keyboard.down("Alt")
     page.mouse.click(*page_point(page, 20.5, 20.5))
     page.keyboard.up("Alt")
-    until(lambda: len(prompts(server)) == 3)
+    wait_until(lambda: len(prompts(server)) == 3)
     page.mouse.click(*page_point(page, 30.5, 12.5), button="right")
-    until(lambda: len(prompts(server)) == 4)
+    wait_until(lambda: len(prompts(server)) == 4)
     first, second, third, fourth = prompts(server)
     assert (
         second["box"] == first["box"]
@@ -99,7 +99,7 @@ def test_clicks_add_and_remove_and_each_has_its_undo(boxing):
         page.keyboard.press("Control+z")
     shows(page, np.zeros(SHAPE, bool))
     page.mouse.click(*page_point(page, 50.5, 40.5))
-    until(lambda: len(prompts(server)) == 5)
+    wait_until(lambda: len(prompts(server)) == 5)
     assert prompts(server)[-1]["box"] is None and not page.wrong
 
 
@@ -119,7 +119,7 @@ def test_a_second_object_is_added_and_what_the_hand_drew_stays(boxing):
     page.keyboard.press("Escape")
     page.keyboard.press("p")
     page.mouse.click(*page_point(page, 10.5, 40.5))
-    until(lambda: len(prompts(server)) == 3)
+    wait_until(lambda: len(prompts(server)) == 3)
     assert prompts(server)[-1]["box"] is None
     shows(page, both[0] | both[1] | hand | marked(prompts(server)[-1], SHAPE))
 
@@ -146,11 +146,11 @@ def test_while_a_box_is_drawn_its_outline_is_previewed(boxing):
     page.mouse.move(*page_point(page, 10, 8))
     page.mouse.down()
     page.mouse.move(*page_point(page, 30, 24))
-    until(lambda: len(prompts(server, "preview")) >= 1)
+    wait_until(lambda: len(prompts(server, "preview")) >= 1)
     page.mouse.move(*page_point(page, 40, 30))
     assert not mask_of(page, SHAPE).any() and not prompts(server)
     page.mouse.up()
-    until(lambda: len(prompts(server)) == 1 and mask_of(page, SHAPE).any())
+    wait_until(lambda: len(prompts(server)) == 1 and mask_of(page, SHAPE).any())
 
 
 def test_the_box_at_which_the_pointer_rests_is_previewed(boxing):
@@ -163,9 +163,9 @@ def test_the_box_at_which_the_pointer_rests_is_previewed(boxing):
         page.mouse.move(*point)
     (ax, ay), (bx, by) = image_points(page, [points[0], points[-1]])
     last = [int(ay), int(ax), int(np.ceil(by)) - int(ay), int(np.ceil(bx)) - int(ax)]
-    until(lambda: prompts(server, "preview") and prompts(server, "preview")[-1]["box"] == last)
+    wait_until(lambda: prompts(server, "preview") and prompts(server, "preview")[-1]["box"] == last)
     page.mouse.up()
-    until(lambda: len(prompts(server)) == 1)
+    wait_until(lambda: len(prompts(server)) == 1)
 
 
 def test_where_nothing_is_found_the_gesture_is_forgotten(boxing):
@@ -175,7 +175,7 @@ def test_where_nothing_is_found_the_gesture_is_forgotten(boxing):
     server.nothing = False
     page.keyboard.press("p")
     page.mouse.click(*page_point(page, 20.5, 20.5))
-    until(lambda: len(prompts(server)) == 2)
+    wait_until(lambda: len(prompts(server)) == 2)
     assert prompts(server)[-1]["box"] is None
 
 
@@ -192,7 +192,7 @@ def test_tidying_is_one_step(boxing):
     tidied[12:20, 12:20] = True
     page, server = boxing(segmented=tidied)
     drag_box(page, (10, 8), (40, 30))
-    until(lambda: mask_of(page, SHAPE).any())
+    wait_until(lambda: mask_of(page, SHAPE).any())
     before = mask_of(page, SHAPE)
     page.get_by_role("button", name="Keep only the largest part").click()
     shows(page, tidied)
@@ -221,11 +221,11 @@ def test_following_through_the_volume_can_be_stopped(opened, way):  # noqa: F811
     page.locator("[data-action=stop_following]").click() if way == "button" else page.keyboard.press("Escape")
     page.locator("[data-action=propagate_all]").wait_for()
     page.get_by_text("Stopped. Slice 2 of 3.").wait_for()
-    until(lambda: server.commands[-1]["action"] == "save")  # what was found since the last time
+    wait_until(lambda: server.commands[-1]["action"] == "save")  # what was found since the last time
     before = len(prompts(server, "propagate_all"))
     page.keyboard.press("b")
     drag_box(page, (10, 8), (40, 30))
-    until(lambda: prompts(server))
+    wait_until(lambda: prompts(server))
     assert len(prompts(server, "propagate_all")) == before and not page.wrong
 
 
@@ -235,9 +235,9 @@ def test_following_goes_on_while_another_slice_is_shown(opened):  # noqa: F811
     page.locator("[data-action=propagate_all]").click()
     page.get_by_text("Slice 2 of 3. Esc stops.").wait_for()
     page.keyboard.press("PageDown")
-    until(lambda: server.at == 1)
+    wait_until(lambda: server.at == 1)
     before = len(prompts(server, "propagate_all"))
-    until(lambda: len(prompts(server, "propagate_all")) > before + 2)
+    wait_until(lambda: len(prompts(server, "propagate_all")) > before + 2)
     assert page.locator("[data-action=stop_following]").is_visible()
     page.keyboard.press("Escape")
     page.get_by_text("Stopped. Slice 2 of 3.").wait_for()

@@ -17,7 +17,8 @@ from mpsams import metrics
 from mpsams.annotation import protocol
 from tests.support.browser import CHROMIUM, browser, idle  # noqa: F401
 from tests.support.browser_annotate import WAIT, App, annotate, cleared, do, drawn, ids, opened, stroke  # noqa: F401
-from tests.support.canvas import held, until
+from tests.support.canvas import held
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
@@ -196,7 +197,7 @@ def test_two_readers_annotate_blind_and_are_compared(browser, app, ids):  # noqa
             found = np.asarray(Image.open(io.BytesIO(exported.read("masks/0.png")))) > 0
         assert np.array_equal(found, one | other)
         assert held(first)["key"].startswith(ids["picture 0"])
-    until(lambda: np.array_equal(app.on_disk(ids["picture 0"]), one))
+    wait_until(lambda: np.array_equal(app.on_disk(ids["picture 0"]), one))
 
 
 def test_a_reader_who_is_not_blind_begins_with_the_first_readers_mask_and_an_unknown_one_sees_nothing(
@@ -221,7 +222,7 @@ def test_a_reader_who_is_not_blind_begins_with_the_first_readers_mask_and_an_unk
             timeout=WAIT,
         )
         own = app.project / "readers" / "Dora" / "masks" / f"{ids['picture 2']}.png"
-        until(own.exists)
+        wait_until(own.exists)
         assert np.array_equal(np.asarray(Image.open(own)) > 0, mask_hw)
         page.goto(f"{app.address}/?tab=annotate&reader=Nobody", wait_until="domcontentloaded")
         page.get_by_text("Reader 'Nobody'").or_(page.get_by_text("reader 'Nobody'")).first.wait_for(timeout=WAIT)

@@ -20,8 +20,9 @@ from mpsams.datasets import phantom
 from tests.support.annotated import volume
 from tests.support.browser import CHROMIUM, browser  # noqa: F401
 from tests.support.browser_annotate import WAIT, App, annotate, do, opened, shape_of, stroke
-from tests.support.canvas import held, page_point, until
+from tests.support.canvas import held, page_point
 from tests.support.label_maps import organ
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
@@ -69,7 +70,7 @@ def image_id(page) -> str:
 def saved(page, app: App) -> None:
     """Wait until what is drawn is in the project's file."""
     id, map_hw = image_id(page), labels(page)
-    until(lambda: np.array_equal(on_disk(app, id), map_hw))
+    wait_until(lambda: np.array_equal(on_disk(app, id), map_hw))
 
 
 def define(page, first: str, second: str, key: str) -> None:
@@ -279,7 +280,7 @@ def to_slice(page, index: int) -> None:
         key, step = ("PageDown", 1) if now < index else ("PageUp", -1)
         page.locator("[data-part=stage]").focus()
         page.keyboard.press(key)
-        until(lambda: held(page)["key"].endswith(f".{now + step}"))
+        wait_until(lambda: held(page)["key"].endswith(f".{now + step}"))
 
 
 def test_in_a_volume_the_chosen_structure_is_filled_between_slices(browser, app):  # noqa: F811
@@ -317,7 +318,7 @@ def test_the_planes_show_each_structure_and_the_chosen_one_is_the_truth(browser,
         stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.5 * height)], "r", 6)
         page.keyboard.press("k")
         stroke(page, [(0.4 * width, 0.4 * height), (0.5 * width, 0.4 * height)], "r", 2)
-        until(lambda: page.locator(".annotate [data-part=saved]").inner_text().startswith("saved on disk"))
+        wait_until(lambda: page.locator(".annotate [data-part=saved]").inner_text().startswith("saved on disk"))
         page.get_by_role("button", name=re.compile("^This image")).click(timeout=WAIT)
         page.get_by_role("button", name="Use as the truth in the other tabs").click(timeout=WAIT)
         page.get_by_role("tab", name="Segment & compare").click(timeout=WAIT)
