@@ -144,7 +144,7 @@ def standardise_scores(known_bl: Tensor) -> Tensor:
     return (known_bl - mean) / deviation.clamp(min=1e-6)
 
 
-ALONE: dict[str, Number] = {
+UNTRAINED: dict[str, Number] = {
     "distance to the image centre": centre,
     "dark blob": dark_blob,
     "unlike the border": border,

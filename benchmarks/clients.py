@@ -253,7 +253,7 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
         "busy": tally.count["busy"],
         "other_errors": tally.count["errors"],
         "leaks": tally.count["leaks"],
-        "said": dict(tally.messages),
+        "messages": dict(tally.messages),
         "load_before": load,
         "p50_s": {name: percentile(taken, 50) for name, taken in tally.taken.items()},
         "p95_s": {name: percentile(taken, 95) for name, taken in tally.taken.items()},

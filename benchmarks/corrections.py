@@ -91,11 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             run, own = retraining.prepare(Path(folder) / "project", weights, weights.stem)
             with own:
                 began = time.perf_counter()
-                verdict = correct(run.folder, options.steps, rate)
+                result = correct(run.folder, options.steps, rate)
             wanted = ("before", "after", "interval", "images", "learned", "left_out", "changed_by_hand", "better")
             found.append(
-                {"lr": rate, "seconds": round(time.perf_counter() - began, 1)}
-                | {name: verdict[name] for name in wanted}
+                {"lr": rate, "seconds": round(time.perf_counter() - began, 1)} | {name: result[name] for name in wanted}
             )
     about = {"called": dataset.name, "weights": weights.stem, "accepted": len(dataset), "steps": options.steps}
     keep(

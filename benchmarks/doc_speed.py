@@ -14,7 +14,7 @@ def packing() -> str:
     named = [
         (f"{SETS[name]}, {size} px", found[f"{name}-{size}"]) for name in ("hecktor", "brats") for size in (128, 256)
     ]
-    named += [("synthetic CT, 128 px", row) for row in found["made_up"]]
+    named += [("synthetic CT, 128 px", row) for row in found["synthetic"]]
     rows = [
         [
             words,

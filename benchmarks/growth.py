@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import keep, row, synthetic, training
-from benchmarks.interleaved import contest
+from benchmarks.interleaved import interleave
 from mpsams import packs
 from train.options import RunOptions, open_data
 
@@ -61,7 +61,7 @@ class Watch:
 
 
 def open_pack(turn: Callable, pack: Path, size: int, train: bool, out: Path, **settings) -> None:
-    """Work as a contestant (``turns``): opening and dividing, then, if ``train``, clustering, then an epoch."""
+    """Work as a candidate (see ``interleaved``): opening, dividing, and if ``train`` clustering and an epoch."""
     chosen = training.options(size=size, run=RunOptions(device="cpu"), **settings)
     # what libraries take once
     training.bare_step(replace(chosen, data=replace(chosen.data, size=32)), chosen.run.start())()
@@ -84,7 +84,7 @@ def measure(count: int, each: int, size: int, **settings) -> dict:
         bytes_ = sum((pack / name).stat().st_size for name in (packs.IMAGES, packs.MASKS))
         train = each > 1
         work = {"pack": pack, "size": size, "train": train, "out": Path(folder) / "run", **settings}
-        _, *pieces = contest({str(count): (open_pack, work)}, rounds=3 if train else 1, warm=0)[str(count)]
+        _, *pieces = interleave({str(count): (open_pack, work)}, rounds=3 if train else 1, warm=0)[str(count)]
     stages = dict(zip(("opening_s", "clustering_s", "epoch_s"), (piece["seconds"] for piece in pieces), strict=True))
     whole = sum(stages.values())
     memory = {key: pieces[-1][key] for key in ("anonymous_mib", "grown_mib", "mapped_mib")}

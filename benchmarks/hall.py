@@ -45,7 +45,7 @@ from mpsams.annotation.project import Project
 MIX = {"mask": 35, "reconstruct": 25, "segment": 15, "save": 20, "open": 5}  # percent of the actions
 # seconds, p95 of 50 visitors on two idle cores
 AIMS = {"mask": 0.3, "reconstruct": 0.8, "segment": 0.8, "save": 0.3, "open": 1.5}
-ALONE = 4  # of each action before the others come
+BASELINE = 4  # of each action before the others come
 START_AIMS = {"page_ready_s": 5.0, "first_picture_s": 2.0}
 IDLE_AIM_MIB, GROWTH_AIM = 0.5, 0.10
 
@@ -127,7 +127,7 @@ def open_hall(users: int, same: bool = False, workers: int = 1) -> Iterator[Hall
         alone: dict[str, list[float]] = defaultdict(list)
         for action in MIX:
             guests[0].act(action)  # the first opens networks
-            for _ in range(ALONE):
+            for _ in range(BASELINE):
                 began = time.perf_counter()
                 guests[0].act(action)
                 alone[action].append(time.perf_counter() - began)
@@ -167,7 +167,7 @@ def watch(hall: Hall, guests: Sequence[Guest], seconds: float, think: float, gre
         "refused_saves": record.count["refused saves"],
         "other_errors": record.count["errors"],
         "leaks": record.count["leaks"],
-        "said": dict(record.messages),
+        "messages": dict(record.messages),
         "shared_results": httpx.get(f"{hall.address}/healthz", timeout=60).json()["shared_results"],
         "memory_mib": {"start": kept[0], "middle": middle, "end": end, "peak": max(kept)},
         "second_half_growth": end / middle - 1,

@@ -39,7 +39,7 @@ FLAGS = [
     "--no-first-run",
     "--disable-dev-shm-usage",
 ]
-SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 def write_project(folder: Path, count: int) -> None:
@@ -108,8 +108,8 @@ def measure(page, count: int, times: int) -> dict:
     """Return the p95 of each action in milliseconds, with the two frames until it is painted."""
     box, search = page.locator(".queue"), page.get_by_role("searchbox", name="Search by name")
 
-    def settled(act: Callable[[int], object]) -> Callable[[int], object]:
-        return lambda number: (act(number), page.evaluate(SETTLED))
+    def until_painted(act: Callable[[int], object]) -> Callable[[int], object]:
+        return lambda number: (act(number), page.evaluate(PAINTED))
 
     def skip(number: int) -> None:
         before = page.locator("[data-part=count-skipped]").inner_text()
@@ -129,26 +129,28 @@ def measure(page, count: int, times: int) -> dict:
 
     orders, states = ("name", "added", "changed", "queue"), ("All", "Skipped", "Open")
     found = {
-        "search": p95(settled(lambda number: search.fill(f"breast {number}")), times),
+        "search": p95(until_painted(lambda number: search.fill(f"breast {number}")), times),
         "filter": p95(
-            settled(
+            until_painted(
                 lambda number: (
                     page.get_by_role("radio", name=states[number % 3], exact=True).locator("visible=true").check()
                 )
             ),
             times,
         ),
-        "sort": p95(settled(lambda number: page.locator("[data-set=order]").select_option(orders[number % 4])), times),
+        "sort": p95(
+            until_painted(lambda number: page.locator("[data-set=order]").select_option(orders[number % 4])), times
+        ),
     }
     search.fill("")
     page.get_by_role("radio", name="Open", exact=True).locator("visible=true").check()
     found["scroll"] = p95(
-        settled(lambda number: box.evaluate("(box, to) => { box.scrollTop = to; }", number * count)), times
+        until_painted(lambda number: box.evaluate("(box, to) => { box.scrollTop = to; }", number * count)), times
     )
     box.evaluate("box => { box.scrollTop = 0; }")
     box.focus()
     found["select all"] = p95(
-        settled(lambda number: page.keyboard.press("Control+a" if number % 2 == 0 else "Escape")), times
+        until_painted(lambda number: page.keyboard.press("Control+a" if number % 2 == 0 else "Escape")), times
     )
     page.keyboard.press("Escape")
     return found | {"open, with the image": p95(opened, times), "skip, until it is counted": p95(skip, times)}

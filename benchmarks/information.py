@@ -72,8 +72,10 @@ def means_of(stack: Stack, patch: int) -> Tensor:
     columns).
     """
     patches.grid(stack.size, stack.size, patch)
-    lots = (transforms.standardise(stack.take(part)[0].float() / 255) for part in torch.arange(len(stack)).split(CHUNK))
-    return torch.cat([F.avg_pool2d(lot_nchw.mean(dim=1, keepdim=True), patch) for lot_nchw in lots])
+    batches = (
+        transforms.standardise(stack.take(part)[0].float() / 255) for part in torch.arange(len(stack)).split(CHUNK)
+    )
+    return torch.cat([F.avg_pool2d(batch_nchw.mean(dim=1, keepdim=True), patch) for batch_nchw in batches])
 
 
 def lesions(stack: Stack, indices: Tensor, patch: int, selector: str) -> Tensor:

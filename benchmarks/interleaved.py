@@ -1,9 +1,9 @@
-"""Contestants, each in a process of its own, that work in turns: what else the machine does meanwhile hits all of them
-alike.
+"""Candidates of a comparison, each in a process of its own, that work in turns: what else the machine does meanwhile
+hits all of them alike.
 
-A contestant is a function of this package, ``work(turn, **options)``. It prepares, calls ``turn()``, does a piece of
+A candidate is a function of this package, ``work(turn, **options)``. It prepares, calls ``turn()``, does a piece of
 work, calls ``turn()``, does the next, for ever; ``turn`` waits until it may go on, and ends the process when the
-contest is over.
+last piece is done.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from multiprocessing.connection import Connection
 import torch
 
 Work = Callable[..., None]
-PATIENCE = 20.0  # seconds for a process to end by itself
+EXIT_TIMEOUT = 20.0  # seconds for a process to end by itself
 
 
-def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 1) -> dict[str, list[dict]]:
-    """Let contestants prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in
+def interleave(candidates: dict[str, tuple[Work, dict]], rounds: int, warm: int = 1) -> dict[str, list[dict]]:
+    """Let candidates prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in
     turns: A B A B ...
 
     Returns for each the records of its pieces, the preparation first, then those that count: "seconds", "cpu_s" (of
@@ -33,7 +33,7 @@ def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 
     with contextlib.ExitStack() as ends:
         lines: dict[str, Connection] = {}
         pieces: dict[str, list[dict]] = {}
-        for name, (work, options) in contestants.items():
+        for name, (work, options) in candidates.items():
             lines[name], other = away.Pipe()
             process = away.Process(target=take_part, args=(work, options, other))
             process.start()
@@ -48,43 +48,43 @@ def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 
 
 
 def piece(name: str, line: Connection) -> dict:
-    """Let a contestant do its next piece of work; return its record."""
+    """Let a candidate do its next piece of work; return its record."""
     line.send(True)
     return receive(name, line)
 
 
 def receive(name: str, line: Connection) -> dict:
-    """Return the next message of a contestant; RuntimeError when it has ended."""
+    """Return the next message of a candidate; RuntimeError when it has ended."""
     try:
         return line.recv()
     except EOFError:
-        raise RuntimeError(f"the contestant {name!r} has failed") from None
+        raise RuntimeError(f"the candidate {name!r} has failed") from None
 
 
 def end(process, line: Connection) -> None:
-    """Tell a contestant to end; kill it if it does not."""
+    """Tell a candidate to end; kill it if it does not."""
     with contextlib.suppress(OSError):
         line.send(False)
     line.close()
-    process.join(PATIENCE)
+    process.join(EXIT_TIMEOUT)
     if process.is_alive():
         process.kill()
 
 
 def take_part(work: Work, options: dict, line: Connection) -> None:
-    """Run a contestant in its own process."""
+    """Run a candidate in its own process."""
     began, worked = time.perf_counter(), time.process_time()
 
-    def turn(**facts) -> None:
+    def turn(**values) -> None:
         nonlocal began, worked
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        line.send({"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked, **facts})
+        line.send({"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked, **values})
         if not line.recv():
             raise SystemExit(0)
         began, worked = time.perf_counter(), time.process_time()
 
-    with contextlib.suppress(EOFError):  # of a contest that was broken off
+    with contextlib.suppress(EOFError):  # of a comparison that was broken off
         work(turn, **options)
 
 

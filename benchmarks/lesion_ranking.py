@@ -92,7 +92,7 @@ def selectors(weights: str | None = None) -> dict[str, Select]:
                 x, patch, *options
             )
     found[clusters.GEODESIC] = lambda x, truth, patch: clusters.split(x, patch, clusters.GEODESIC)
-    numbers = baselines.ALONE | (baselines.network_selectors(inference.open_network(weights)) if weights else {})
+    numbers = baselines.UNTRAINED | (baselines.network_selectors(inference.open_network(weights)) if weights else {})
     for name, number in numbers.items():
         found[name] = lambda x, truth, patch, number=number: clusters.split_numbers(number(x, patch))
     return found
@@ -119,20 +119,20 @@ def score(found: Clusters) -> Tensor:
 
 def with_lesion(stack: Stack, patch: int) -> Tensor:
     """Return the numbers of the images that have a lesion patch."""
-    lots = torch.arange(len(stack)).split(256)
-    return torch.cat([patches.is_lesion(stack.take(lot)[1], patch).any(dim=1) for lot in lots]).nonzero()[:, 0]
+    batches = torch.arange(len(stack)).split(256)
+    return torch.cat([patches.is_lesion(stack.take(batch)[1], patch).any(dim=1) for batch in batches]).nonzero()[:, 0]
 
 
 def measure(stack: Stack, indices: Tensor, patch: int, select: Select, name: str) -> dict[str, np.ndarray]:
     """Measure per image: auc, lift (of the cluster), lift_top, size (of the cluster), cover-E at each epoch E, ms."""
     kept: dict[str, list] = {}
-    for lot in tqdm(indices.split(BATCH), desc=name, unit=f"x{BATCH} img", leave=False):
-        images_b1hw, masks_b1hw = stack.take(lot)
+    for batch in tqdm(indices.split(BATCH), desc=name, unit=f"x{BATCH} img", leave=False):
+        images_b1hw, masks_b1hw = stack.take(batch)
         truth_bl, x_b1hw = patches.is_lesion(masks_b1hw, patch), images_b1hw[:, :1].float() / 255
         began = time.perf_counter()
         found = select(x_b1hw, truth_bl, patch)
-        took = 1000 * (time.perf_counter() - began) / len(lot)
-        values = rank_scores(found, truth_bl) | {"ms": [took] * len(lot)}
+        took = 1000 * (time.perf_counter() - began) / len(batch)
+        values = rank_scores(found, truth_bl) | {"ms": [took] * len(batch)}
         for key, column in values.items():
             kept.setdefault(key, []).extend(column)
     return {key: np.array(column, float) for key, column in kept.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import keep, record_name, row, synthetic
-from benchmarks.interleaved import by_cpu_time, contest, speeds
+from benchmarks.interleaved import by_cpu_time, interleave, speeds
 from benchmarks.training import EPOCHS, bare, ours
 
 # width, side in pixels, batch, steps of an epoch
@@ -31,7 +31,7 @@ def measure(width: int, size: int, batch: int, steps: int, rounds: int) -> tuple
     details = {"width": width, "size": size, "batch": batch}
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", steps * batch, size)
-        pieces = contest(
+        pieces = interleave(
             {
                 "ours": (ours, details | {"pack": pack, "out": Path(folder) / "run"}),
                 "bare": (bare, details | {"steps": steps}),

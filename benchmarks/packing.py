@@ -26,7 +26,7 @@ from mpsams import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (256, 128)
-MADE_UP = {"patients": (25, 250), "slices": 100, "side": 128, "batches": 100}
+SYNTHETIC = {"patients": (25, 250), "slices": 100, "side": 128, "batches": 100}
 QUICK = {"patients": (2, 8), "slices": 20, "side": 64, "batches": 10}
 BATCH = 32
 
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> dict:
             root = copy_patients(name, given, 2, top / name) if options.quick else given.resolve()
             for size in (QUICK["side"],) if options.quick else SIZES:
                 results[f"{name}-{size}"] = compare(name, root, size, top)
-        results["made_up"] = rows = growth(**(QUICK if options.quick else MADE_UP), top=top)
+        results["synthetic"] = rows = growth(**(QUICK if options.quick else SYNTHETIC), top=top)
     few, many = rows[0], rows[-1]
     results["memory_of_many_over_few"] = {
         "slices": many["slices"] / few["slices"],

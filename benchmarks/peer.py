@@ -114,8 +114,8 @@ def epoch(model: nn.Module, optimiser: torch.optim.Optimizer, loader: Iterable[d
 
 
 def train(turn: Callable, pack: Path, width: int, batch: int, careful: bool, workers: tuple[int, ...]) -> None:
-    """Train as a contestant (``turns``), an epoch a piece, with the one of the given numbers of DataLoader workers that
-    is fastest here.
+    """Train as a candidate (see ``interleaved``), an epoch a piece, with the one of the given numbers of DataLoader
+    workers that is fastest here.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
@@ -128,7 +128,7 @@ def train(turn: Callable, pack: Path, width: int, batch: int, careful: bool, wor
 
     def loader(number: int) -> DataLoader:
         loading = {"num_workers": number, "persistent_workers": number > 0, "pin_memory": device.type == "cuda"}
-        # as on any Linux; a contestant's own default is another
+        # as on any Linux; a candidate's own default is another
         loading |= {"multiprocessing_context": "fork"} if number else {}
         return DataLoader(dataset, batch_size=batch, shuffle=True, **loading)
 

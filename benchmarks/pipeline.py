@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import keep, record_name, row, synthetic, training
-from benchmarks.interleaved import by_cpu_time, contest, speeds
+from benchmarks.interleaved import by_cpu_time, interleave, speeds
 from mpsams.unet import UNet
 
 # width, side in pixels, batch, steps of an epoch
@@ -32,7 +32,7 @@ VERSIONS = {"ordinary": False, "careful": True}
 
 
 def theirs(turn: Callable, **settings) -> None:
-    """Run the peer as a contestant; only its own process imports MONAI."""
+    """Run the peer as a candidate; only its own process imports MONAI."""
     from benchmarks import peer
 
     peer.train(turn, **settings)
@@ -46,11 +46,11 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", images, size)
         shared = {"pack": pack, "width": width, "batch": batch}
-        contestants = {"ours": (training.ours, shared | {"size": size, "out": Path(folder) / "run"})}
-        contestants |= {
+        candidates = {"ours": (training.ours, shared | {"size": size, "out": Path(folder) / "run"})}
+        candidates |= {
             name: (theirs, shared | {"careful": careful, "workers": workers}) for name, careful in VERSIONS.items()
         }
-        pieces_of = contest(contestants, rounds)
+        pieces_of = interleave(candidates, rounds)
     found = {name: speeds(pieces, images) for name, pieces in pieces_of.items()}
     title = f"training ÷ MONAI and scikit-learn, {{}}, width {width}, {size} px, batch {batch}"
     aim = "≥ 3" if torch.cuda.is_available() else "≥ 1.1"

@@ -69,7 +69,7 @@ def combinations() -> list[dict]:
 def cluster(row: dict, x_b1hw: Tensor, patch: int) -> Clusters:
     """Return the clusters of a combination, or of the image centre, which looks at no image."""
     if row["selector"] == CENTRE:
-        return clusters.split_numbers(baselines.ALONE[CENTRE](x_b1hw, patch))
+        return clusters.split_numbers(baselines.UNTRAINED[CENTRE](x_b1hw, patch))
     return clusters.split(x_b1hw, patch, **row)
 
 

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import keep, record_name, row, synthetic, training
-from benchmarks.interleaved import by_cpu_time, contest, speeds
+from benchmarks.interleaved import by_cpu_time, interleave, speeds
 from mpsams import packs, precision
 from train import loop, pretrain
 from train.loop import Task
@@ -89,7 +89,7 @@ def task(switch: str, on: bool, pack: Path, out: Path, **shape: int) -> Task:
 
 
 def run_steps(turn: Callable, steps: int, switch: str, on: bool, **settings) -> None:
-    """Run steps as a contestant (``turns``), a few a piece."""
+    """Run steps as a candidate (see ``interleaved``), a few a piece."""
     work, at = task(switch, on, **settings), Position()
     turn()
     while True:
@@ -116,7 +116,7 @@ def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: 
             "steps": steps,
             "switch": switch,
         }
-        pieces = contest({name: (run_steps, settings | {"on": name == "on"}) for name in ("on", "off")}, rounds)
+        pieces = interleave({name: (run_steps, settings | {"on": name == "on"}) for name in ("on", "off")}, rounds)
     on, off = (speeds(pieces[name], steps * batch) for name in ("on", "off"))
     title = f"{SWITCHES[switch]}: on ÷ off, width {width}, {size} px, batch {batch}"
     cpu_time = by_cpu_time(pieces["on"], pieces["off"])

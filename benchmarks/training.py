@@ -1,4 +1,4 @@
-"""Contestants of the benchmarks of training: our loop on a pack, and bare steps of the same network on
+"""Candidates of the benchmarks of training: our loop on a pack, and bare steps of the same network on
 one fixed batch.
 """
 
@@ -44,8 +44,8 @@ def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device 
 
 
 def ours(turn: Callable, pack: Path, out: Path, **settings) -> None:
-    """Train as a contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are
-    due, its pictures.
+    """Train as a candidate (see ``interleaved``): an epoch of the real loop a piece, with its record, its bar and,
+    when they are due, its pictures.
 
     Tells "clustering_s", what the clusters of all images took, which are found once before the first epoch.
     """
@@ -59,16 +59,16 @@ def run_with(work: Task, out: Path, turn: Callable[[], None]) -> None:
     """Run the real loop, which ends each epoch with ``turn``, until that ends it; its bar is drawn unseen."""
 
     def after_epoch(epoch: int) -> dict:
-        facts = work.after_epoch(epoch)
+        metrics = work.after_epoch(epoch)
         turn()
-        return facts
+        return metrics
 
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         loop.fit(replace(work, after_epoch=after_epoch), out)
 
 
 def bare(turn: Callable, steps: int, **settings) -> None:
-    """Train as a contestant: ``steps`` steps a piece, of nothing but forward, backward and optimiser on one fixed
+    """Train as a candidate: ``steps`` steps a piece, of nothing but forward, backward and optimiser on one fixed
     batch.
     """
     chosen = options(**settings)

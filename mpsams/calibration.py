@@ -263,8 +263,14 @@ def find_rule(found: Outcomes, most_alarms: float) -> tuple[Rule, bool]:
     def order(judged: tuple[Rule, dict[str, float]]) -> tuple:
         rule, values = judged
         alarms = 0.0 if math.isnan(values["false_alarms"]) else values["false_alarms"]
-        quiet = alarms <= most_alarms
-        return quiet, 0.0 if quiet else -alarms, values["dsc_lesion"], -rule.least_peak, -rule.smallest_area
+        within_limit = alarms <= most_alarms
+        return (
+            within_limit,
+            0.0 if within_limit else -alarms,
+            values["dsc_lesion"],
+            -rule.least_peak,
+            -rule.smallest_area,
+        )
 
     rules = [Rule(area, peak) for area in candidates(found.areas_p) for peak in candidates(found.peaks_p)]
     best = max(((rule, score_rule(found, rule)) for rule in rules), key=order)

@@ -134,7 +134,7 @@ def validation(metadata: dict, root: str | None) -> Stack:
 def predict_logits(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Return logits of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
     logits, truth = [], []
-    for indices in tqdm(torch.arange(len(val)).split(CHUNK), desc="looking", unit="lot"):
+    for indices in tqdm(torch.arange(len(val)).split(CHUNK), desc="looking", unit="batch"):
         images_bchw, masks_b1hw = val.take(indices)
         logits.append(inference.logits(network, images_bchw.float() / 255)[:, 0].numpy())
         truth.append(masks_b1hw[:, 0].numpy())
@@ -173,12 +173,12 @@ def outcomes(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) -> Ou
 
 def choose(judged: Outcomes, most_alarms: float) -> dict:
     """Choose the rule; return it and its results on the validation part, as metadata."""
-    rule, quiet = calibration.find_rule(judged, most_alarms)
+    rule, within_limit = calibration.find_rule(judged, most_alarms)
     about = {
         "smallest_area": rule.smallest_area,
         "least_peak": rule.least_peak,
         "most_false_alarms": most_alarms,
-        "quiet_enough": quiet,
+        "quiet_enough": within_limit,
     }
     about |= {"lesions": int((judged.truth_n > 0).sum()), "without": int((judged.truth_n == 0).sum())}
     return about | {

@@ -62,9 +62,9 @@ def process_group() -> Iterator[None]:
     backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backends, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
     try:
-        with contextlib.ExitStack() as quiet:
+        with contextlib.ExitStack() as stack:
             if distributed.rank():
-                quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
             yield
     except Exception as error:
         first = count_earlier("ended") == 0  # counted before the others lose the connection

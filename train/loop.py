@@ -185,10 +185,10 @@ def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
 
     def tell() -> None:
         task.module.eval()
-        facts = task.after_epoch(epoch)
+        metrics = task.after_epoch(epoch)
         task.module.train()
         values = {"epoch": epoch, "loss": float(np.mean(at.losses)), "seconds": round(at.seconds, 2)}
-        jsonl.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **facts)
+        jsonl.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **metrics)
 
     launch.call_on_first(tell)
     at.losses = []

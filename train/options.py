@@ -231,5 +231,5 @@ def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
 def thumbnails(stack: Stack) -> np.ndarray:
     """Return small versions of all images, to find near-duplicates on: float (N, 32, 32)."""
     side = splits.THUMBNAIL
-    lots = (stack.take(indices)[0].float() for indices in torch.arange(len(stack)).split(CHUNK))
-    return torch.cat([F.interpolate(lot_nchw, (side, side), mode="area")[:, 0] for lot_nchw in lots]).numpy()
+    batches = (stack.take(indices)[0].float() for indices in torch.arange(len(stack)).split(CHUNK))
+    return torch.cat([F.interpolate(batch_nchw, (side, side), mode="area")[:, 0] for batch_nchw in batches]).numpy()

@@ -216,8 +216,8 @@ def precompute_masks(method: Method, stack: Stack, device: torch.device) -> Tens
     if one is None:
         return None
     found = torch.zeros(len(stack), *one.shape[1:], dtype=torch.uint8)
-    lots = range(CHUNK * distributed.rank(), len(stack), CHUNK * distributed.world_size())
-    for start in tqdm(lots, desc="clustering", unit=f"x{CHUNK} img", disable=distributed.rank() > 0, leave=False):
+    starts = range(CHUNK * distributed.rank(), len(stack), CHUNK * distributed.world_size())
+    for start in tqdm(starts, desc="clustering", unit=f"x{CHUNK} img", disable=distributed.rank() > 0, leave=False):
         found[start : start + CHUNK] = ask(start, start + CHUNK).cpu()  # type: ignore[union-attr]
     return distributed.all_reduce(found).to(device, one.dtype)
 

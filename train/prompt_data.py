@@ -97,9 +97,9 @@ def name_of_pack(root: str) -> str:
 
 def select_with_objects(stack: Stack) -> Stack:
     """Return only the images of a data set whose masks have at least ``SMALLEST`` pixels."""
-    lots = torch.arange(len(stack)).split(256)
+    batches = torch.arange(len(stack)).split(256)
     chosen = (
-        torch.cat([lot[stack.take(lot)[1].flatten(1).sum(dim=1) >= SMALLEST] for lot in lots])
+        torch.cat([batch[stack.take(batch)[1].flatten(1).sum(dim=1) >= SMALLEST] for batch in batches])
         if len(stack)
         else torch.arange(0)
     )

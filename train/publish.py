@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         for folder in runs
     }
     refuse_replacing(list(names.values()), options.weights, options.overwrite)
-    written = [ship(folder, options.weights / f"{names[folder]}.safetensors", why) for folder, why in runs.items()]
+    written = [publish(folder, options.weights / f"{names[folder]}.safetensors", why) for folder, why in runs.items()]
     for path in sorted(options.weights.glob("*.safetensors")):
         checkpoint.write(path.with_suffix(".md"), card_of(path).encode())
     print("\n".join(map(str, written)))
@@ -132,7 +132,7 @@ def describe_file(path: Path) -> str:
     return sentence + (", with its evaluation" if path.with_suffix(".json").exists() else "")
 
 
-def ship(source: Path, path: Path, why: str | None = None) -> Path:
+def publish(source: Path, path: Path, why: str | None = None) -> Path:
     """Copy a run's checkpoint, rounded, with its reason; drop the old one's evaluations. ValueError if too large."""
     found = checkpoint.load(source / "weights.safetensors")
     about, tensors = (

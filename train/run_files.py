@@ -14,7 +14,7 @@ RECORDS, WEIGHTS, SPLIT = "records.jsonl", "weights.safetensors", "split.json"
 RUN = (STATE, state.PREVIOUS, WEIGHTS, RECORDS, SPLIT)  # files of a run folder
 
 
-def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> None:
+def begin(out: Path, resume: bool, overwrite: bool, split: Split, **values) -> None:
     """Make the run folder with its split and its first record; a run that is not resumed starts with no records.
 
     ValueError when the folder holds another run and neither ``resume`` nor ``overwrite``, which deletes it, is wanted.
@@ -33,7 +33,7 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
         out.mkdir(parents=True, exist_ok=True)
         splits.save(split, out / SPLIT)
         jsonl.keep(out / RECORDS, lambda row: True)  # without a last line that was cut off
-        jsonl.append(out / RECORDS, "start", split=split.sha256, processes=distributed.world_size(), **facts)
+        jsonl.append(out / RECORDS, "start", split=split.sha256, processes=distributed.world_size(), **values)
 
     launch.call_on_first(make)
 

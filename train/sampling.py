@@ -1,6 +1,6 @@
 """Draw images with lesion, and those whose lesion is small or faint, more often than others.
 
-Axes: N images, B images of a lot, C channels, H x W pixels.
+Axes: N images, B images of a batch, C channels, H x W pixels.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor 
     """
     if not (balance or small or faint):
         return None
-    lots = (stack.take(indices) for indices in torch.arange(len(stack)).split(CHUNK))
-    areas_n, contrasts_n = (torch.cat(values) for values in zip(*(_measure(*lot) for lot in lots), strict=True))
+    batches = (stack.take(indices) for indices in torch.arange(len(stack)).split(CHUNK))
+    areas_n, contrasts_n = (torch.cat(values) for values in zip(*(_measure(*batch) for batch in batches), strict=True))
     lesion_n = areas_n > 0
     if not lesion_n.any() or lesion_n.all():
         balance = 0.0

@@ -39,8 +39,8 @@ def batch_of(
 
 def agreement(network: UNet, stack: Stack, device: torch.device, batch: int) -> float:
     """Return ``inference.agreement_in_bfloat16`` on a data set at the network's size."""
-    lots = torch.arange(len(stack)).split(batch)
-    images = (batch_of(stack, indices, Augmentation(), torch.Generator(), device)[0] for indices in lots)
+    batches = torch.arange(len(stack)).split(batch)
+    images = (batch_of(stack, indices, Augmentation(), torch.Generator(), device)[0] for indices in batches)
     return inference.agreement_in_bfloat16(network.eval(), images)
 
 

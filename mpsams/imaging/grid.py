@@ -55,8 +55,8 @@ def _stated_affine(scan: Scan) -> np.ndarray | None:
     from nibabel import Nifti1Header
 
     header = scan.source
-    made_up = isinstance(header, Nifti1Header) and not (header["qform_code"] or header["sform_code"])
-    return None if made_up else scan.affine
+    has_no_affine = isinstance(header, Nifti1Header) and not (header["qform_code"] or header["sform_code"])
+    return None if has_no_affine else scan.affine
 
 
 def _differs(scan: Scan, image: Scan) -> bool:

@@ -454,7 +454,7 @@ def test_sizes_that_are_refused(text):
 def test_eight_clients_are_each_answered_about_their_own_image(open_app):
     address, process, _, _ = open_app
     found = clients.measure(address, process.pid, clients=8, seconds=6)
-    assert found["leaks"] == 0 and found["other_errors"] == 0, found["said"]
+    assert found["leaks"] == 0 and found["other_errors"] == 0, found["messages"]
     assert all(found["answers"][name] >= 1 for name in (*clients.ENDPOINTS, "page"))
 
 

@@ -35,7 +35,7 @@ from train.state import Position
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
+def test_synthetic_files_are_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
     root = packing.write_synthetic(tmp_path / "made", patients=2, slices=6, side=32)
     dataset = datasets.open_dataset("hecktor", root)
     assert len(dataset) == 12 and len(set(dataset.groups)) == 2 and sum(sample.mask.any() for sample in dataset) >= 2
@@ -63,10 +63,10 @@ def test_a_quick_run_keeps_nothing(capsys, monkeypatch):
     monkeypatch.setattr(packing, "keep", lambda *_: pytest.fail("a quick run was kept"))
     packing.main(["--quick"])
     record = json.loads(capsys.readouterr().out)
-    assert [row["slices"] for row in record["made_up"]] == [40, 160] and record["memory_of_many_over_few"][
+    assert [row["slices"] for row in record["synthetic"]] == [40, 160] and record["memory_of_many_over_few"][
         "slices"
     ] == 4
-    for row in record["made_up"]:
+    for row in record["synthetic"]:
         assert row["ours"]["kept"] <= row["ours"]["slices"] == row["peer"]["slices"] == row["slices"]
 
 
@@ -85,9 +85,9 @@ def test_a_quick_record_is_printed_with_the_machine_and_not_kept(capsys):
     assert not (ROOT / "benchmarks" / "never.json").exists()
 
 
-def test_contestants_take_turns_and_what_warms_up_does_not_count():
+def test_candidates_take_turns_and_what_warms_up_does_not_count():
     how = {"width": 2, "size": 32, "batch": 2}
-    pieces_of = interleaved.contest(
+    pieces_of = interleaved.interleave(
         {"long": (training.bare, how | {"steps": 12}), "short": (training.bare, how | {"steps": 1})}, rounds=2
     )
     for begun, *pieces in pieces_of.values():
@@ -98,12 +98,12 @@ def test_contestants_take_turns_and_what_warms_up_does_not_count():
     assert interleaved.speeds([{"seconds": 9}, {"seconds": 2}, {"seconds": 4}], 8) == [4, 2]
 
 
-def test_a_contestant_that_fails_ends_the_contest():
+def test_a_candidate_that_fails_ends_the_comparison():
     with pytest.raises(RuntimeError, match="'broken' has failed"):
-        interleaved.contest({"broken": (training.bare, {"steps": 1, "width": 0, "size": 32, "batch": 2})}, rounds=1)
+        interleaved.interleave({"broken": (training.bare, {"steps": 1, "width": 0, "size": 32, "batch": 2})}, rounds=1)
 
 
-def test_what_is_made_up_is_a_pack(tmp_path):
+def test_synthetic_images_are_a_pack(tmp_path):
     stack = packs.read(synthetic.pack(tmp_path / "a", 70, 32, each=20))
     assert len(stack) == 70 and stack.stored_nchw.shape == (70, 1, 32, 32) and len(set(stack.groups)) == 4
     inside = stack.stored_nchw[stack.stored_n1hw].float().mean() / stack.stored_nchw[~stack.stored_n1hw].float().mean()

@@ -32,7 +32,7 @@ def kept():
 # --- the measurement
 
 
-def test_curves_of_made_up_images_are_the_bits_of_their_clusters(found, phantoms):
+def test_curves_of_synthetic_images_are_the_bits_of_their_clusters(found, phantoms):
     assert (found["images"], found["patients"], found["covariance_over"], found["patches"]) == (12, 12, 12, 64)
     for selector in clusters.PAPER_SELECTORS:
         sizes = (

@@ -86,7 +86,7 @@ def test_candidates_alone():
     )
     hole = torch.full((1, 1, 128, 128), 0.6)
     hole[..., 48:64, 48:64] = 0.1
-    for name, number in baselines.ALONE.items():
+    for name, number in baselines.UNTRAINED.items():
         if "edges" not in name:
             assert (
                 number(hole + 0.001 * torch.rand(hole.shape), 16).view(8, 8)[3, 3] >= number(hole, 16).view(8, 8)[0, 0]

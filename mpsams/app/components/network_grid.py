@@ -82,8 +82,10 @@ def fits(compared: SliceComparison) -> str:
     if truth_hw is None or not compared.scores:
         return "With a lesion mask (sidebar) DSC, PPV and sensitivity appear below."
     if not truth_hw.any():
-        quiet = [titles[name] for name, scores in compared.scores.items() if scores["dsc"] == 1]
-        rightly = f"rightly outlined by none: {', '.join(quiet)}" if quiet else "and every network outlines something"
+        correct = [titles[name] for name, scores in compared.scores.items() if scores["dsc"] == 1]
+        rightly = (
+            f"rightly outlined by none: {', '.join(correct)}" if correct else "and every network outlines something"
+        )
         return f"The truth holds no lesion here, {rightly}; outlining nothing scores 1, outlining anything scores 0."
     order = sorted(compared.peers, key=lambda name: compared.scores[name]["dsc"])
     low, high = order[0], order[-1]
