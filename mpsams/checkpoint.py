@@ -71,7 +71,7 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """Yield a name to write to; afterwards that file is brought to disk and replaces ``path``, or nothing changes.
+    """Yield a name to write to; afterwards that file is written to disk and replaces ``path``, or nothing changes.
 
     The name lies in a folder of its own, because safetensors writes to a random name beside it first, which a killed
     process leaves behind.
@@ -136,7 +136,7 @@ def load(path: str | Path) -> Checkpoint:
 
     ValueError says when a file is missing, cut off, not one of ours, or holds NaN or infinity.
 
-    The state of a run is not searched for these, since a training that failed is told by its loss.
+    The state of a run is not searched for these, since a training that failed is recognised by its loss.
     """
     with open_checkpoint(path) as (file, metadata):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping

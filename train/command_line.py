@@ -1,4 +1,4 @@
-"""Command lines: options from a TOML file and from arguments, sentences for what is refused, and the settled options as
+"""Command lines: options from a TOML file and from arguments, sentences for what is refused, and the final options as
 TOML.
 """
 

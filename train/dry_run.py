@@ -54,7 +54,7 @@ def grow_on_cpu(task: Task) -> tuple[int, float]:
     """Return the largest batch, up to the task's, that was computed, and the bytes of memory that each further image
     takes in its process.
 
-    What is predicted not to fit is told and not computed; (0, 0) when that is even the first.
+    What is predicted not to fit is reported and not computed; (0, 0) when that is even the first.
     """
     batch, each, sizes = 0, 0.0, growing_batches(task)
     for number, size in enumerate(sizes):
@@ -142,7 +142,7 @@ def largest(task: Task, batch: int, each: float) -> str:
             else str(largest_tried(task, batch))
         )
     if not each or memory.available() is None:
-        return "not to be told here"
+        return "unknown here"
     fits = batch + int(SHARE * free() / each * distributed.world_size())
     return f"all {task.images} images of an epoch" if fits >= task.images else f"about {fits}"
 

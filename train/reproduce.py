@@ -192,7 +192,7 @@ class Reproduction:
         return forecast.forecast(missing, finished, measure, bar=True)
 
     def finish(self, jobs: Sequence[Job], over: threading.Event) -> None:
-        """Do what is missing, in order, until the time is over. Failures are told at the end with a ValueError."""
+        """Do what is missing, in order, until the time is over. Failures are reported at the end with a ValueError."""
         self.out.mkdir(parents=True, exist_ok=True)
         self.prepare()
         failed: dict[str, str] = {}

@@ -33,7 +33,7 @@ from train.options import Data, RunOptions, at_least, thumbnails
 from train.progress_file import ProgressReporter
 
 RESAMPLES = 10_000  # bootstrap resamples of the held-back items
-THRESHOLD = 0.5  # chance from which a pixel counts as lesion
+THRESHOLD = 0.5  # probability from which a pixel counts as lesion
 NICE = 10  # how far behind the app the process stands
 
 
@@ -67,7 +67,7 @@ class Corrections:
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
-    """Parse the options, learn and measure; return the verdict as it is written."""
+    """Parse the options, learn and measure; return the result as it is written."""
     options = parse(Corrections, "train.retrain", argv)
     memory.keep_freed()
     with contextlib.ExitStack() as end:
@@ -84,16 +84,16 @@ def main(argv: Sequence[str] | None = None) -> dict:
         else:
             folder = Path(options.run)
             end.enter_context(contextlib.redirect_stderr(io.StringIO()))  # bars are for people
-        verdict = correct(folder, options.steps, options.lr)
+        result = correct(folder, options.steps, options.lr)
     print(
-        f"mean DSC of {verdict['images']} held-back items: {verdict['before']:.4f} before, {verdict['after']:.4f}"
+        f"mean DSC of {result['images']} held-back items: {result['before']:.4f} before, {result['after']:.4f}"
         f" after; wrote {folder}"
     )
-    return verdict
+    return result
 
 
 def correct(folder: Path, steps: int, lr: float) -> dict:
-    """Learn in a run folder that ``retraining.prepare`` made; return its verdict, which also states any error."""
+    """Learn in a run folder that ``retraining.prepare`` made; return its result, which also states any error."""
     progress = ProgressReporter(folder)
     try:
         return learn(folder, progress, steps, lr)
@@ -109,7 +109,7 @@ def correct(folder: Path, steps: int, lr: float) -> dict:
 
 
 def learn(folder: Path, progress: ProgressReporter, steps: int, lr: float) -> dict:
-    """Read, measure, fine-tune, measure again, and write the verdict."""
+    """Read, measure, fine-tune, measure again, and write the result."""
     plan = retraining_run.read(folder / retraining_run.PLAN)
     base_checkpoint, weights = folder / retraining_run.BASE_CHECKPOINT, folder / retraining_run.WEIGHTS
     network = inference.open_network(base_checkpoint)
@@ -133,7 +133,7 @@ def learn(folder: Path, progress: ProgressReporter, steps: int, lr: float) -> di
     trained.replace(weights)  # type: ignore[union-attr]
     (trained.parent / "records.jsonl").replace(folder / "records.jsonl")  # type: ignore[union-attr]
     after = measure(weights, dataset, split.test, progress, "after")
-    verdict = compare_scores(before, after) | {
+    result = compare_scores(before, after) | {
         "changed_by_hand": len(set(plan["changed"]) & set(split.test)),
         "learned": len(split.train),
         "left_out": len(left_out),
@@ -143,8 +143,8 @@ def learn(folder: Path, progress: ProgressReporter, steps: int, lr: float) -> di
             id: {"before": before[id], "after": after[id], "changed": id in plan["changed"]} for id in split.test
         },
     }
-    retraining_run.write(folder / retraining_run.EVALUATION, verdict)
-    return verdict
+    retraining_run.write(folder / retraining_run.EVALUATION, result)
+    return result
 
 
 def corrected_stack(folder: Path, modality: str) -> Dataset:

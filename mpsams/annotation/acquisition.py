@@ -28,7 +28,9 @@ def entropy(probability: np.ndarray) -> float:
     """
     p = np.asarray(probability, np.float64)
     if not p.size or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"the map of chances has {p.size} values, not all in [0, 1]; expected chances of lesion")
+        raise ValueError(
+            f"the map of probabilities has {p.size} values, not all in [0, 1]; expected probabilities of lesion"
+        )
     q = 1 - p
     return float(np.mean(-p * np.log2(np.where(p > 0, p, 1)) - q * np.log2(np.where(q > 0, q, 1))))
 

@@ -82,7 +82,7 @@ def _tidy(session: AnnotationSession, command: Command) -> str:
 def _propagate(session: AnnotationSession, command: Command) -> str:
     here, step = command.slice_ref, command.params["step"]
     if not (here.mask_hw == command.structure).any():
-        raise ValueError("this slice has no mask to carry on; draw one first")
+        raise ValueError("this slice has no mask to propagate; draw one first")
     if not 0 <= here.index + step < here.slices:
         raise ValueError(f"there is no slice beyond {here.index + 1} in that direction; there are 1 to {here.slices}")
     done, is_blocked = here.image.propagate(here.plane, here.index, step, command.params["count"], command.structure)
@@ -101,7 +101,7 @@ def _propagate_all(session: AnnotationSession, command: Command) -> str:
     here, is_resumed = command.slice_ref, command.params.get("resume", False)
     if not is_resumed:
         if not (here.mask_hw == command.structure).any():
-            raise ValueError("this slice has no mask to carry on; draw one first")
+            raise ValueError("this slice has no mask to propagate; draw one first")
         here.image.start_propagation(_prompt_network(session), here.plane, here.index, command.structure)
     before_hw = here.mask_hw.copy()
     now = here.image.continue_propagation(SLICES_AT_ONCE)

@@ -25,7 +25,7 @@ OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
 MAX_LABEL = 32  # of a structure
-PATIENCE = 0.5  # seconds to wait for another program that locks the file
+LOCK_TIMEOUT = 0.5  # seconds to wait for another program that locks the file
 
 _ID = re.compile("[0-9a-f]{16}")
 
@@ -218,7 +218,7 @@ class Index:
 
 def _connected(path: Path | None) -> sqlite3.Connection:
     """Open the database file of the table. path: None is a table in memory."""
-    db = sqlite3.connect(":memory:" if path is None else path, timeout=PATIENCE, check_same_thread=False)
+    db = sqlite3.connect(":memory:" if path is None else path, timeout=LOCK_TIMEOUT, check_same_thread=False)
     db.execute("PRAGMA journal_mode = DELETE")  # one file, which any SQLite reads
     db.execute("PRAGMA synchronous = OFF")  # the log is the truth; after a crash the table is made again
     return db

@@ -74,7 +74,7 @@ class GroupCommit:
     """Appends to a log for several threads and brings what they appended to the disk together, with one fsync.
 
     The methods that append are called while ``lock`` is held, ``commit`` while it is not. on_cut: called with the lock
-    held after rows that could not be brought to the disk were removed.
+    held after rows that could not be written to disk were removed.
     """
 
     def __init__(self, path: Path, lock: AbstractContextManager, on_cut: Callable[[], object]) -> None:

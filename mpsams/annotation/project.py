@@ -57,7 +57,7 @@ class Project:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Open a folder, or make it; mend what a crash left behind.
+        """Open a folder, or make it; repair what a crash left behind.
 
         A project that cannot be written is opened to look at only.
 
@@ -443,7 +443,7 @@ class Project:
             raise disk.ReadOnly
 
     def _read(self, folder: str, item: Item) -> np.ndarray | None:
-        """Return a mask of the index; a damaged one is mended as when the project is opened, or left out."""
+        """Return a mask of the index; a damaged one is repaired as when the project is opened, or left out."""
         try:
             return masks.read(self._file(folder, item), item.shape_xyz, self.has_labels)
         except ValueError:

@@ -22,7 +22,7 @@ KNOWN = 12  # digits of an id that are shown where there is no name
 def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") -> Item:
     """Let a network outline an image of the project, all axial slices of a volume, the slice of a flat scan.
 
-    The more the networks of its modality disagree, the more urgent it is (``priority.votes``, a mean over slices);
+    The more the networks of its modality disagree, the more urgent it is (``vote_disagreement``, a mean over slices);
     where there is one alone, the less sure it is. ValueError without a network for it.
     """
     scan = project.scan(id)

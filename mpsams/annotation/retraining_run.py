@@ -21,7 +21,7 @@ from mpsams.annotation import images, lock
 # held-back images from which a gain can be shown: fewer cannot make p < LEVEL, for it is 2 / 2**images at least
 MIN_SHOWN = 6
 LEVEL = 0.05
-PATIENCE = 2.0  # seconds for a run to end by itself before it is ended
+EXIT_TIMEOUT = 2.0  # seconds for a run to end by itself before it is ended
 BASE_CHECKPOINT, WEIGHTS, PLAN, PROGRESS, EVALUATION = (
     "begun_from.safetensors",
     "weights.safetensors",
@@ -103,7 +103,7 @@ class Run:
             if own:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process["pid"], number)
-            until = time.monotonic() + PATIENCE
+            until = time.monotonic() + EXIT_TIMEOUT
             while held(self.folder.parent) and time.monotonic() < until:
                 time.sleep(0.05)
         if not held(self.folder.parent):

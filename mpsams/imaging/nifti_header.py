@@ -78,7 +78,7 @@ class Layout(NamedTuple):
 
 
 def parse(head: bytes):
-    """Parse a file's first 540 bytes as nibabel's header, with nothing mended; EOFError for fewer bytes."""
+    """Parse a file's first 540 bytes as nibabel's header, with nothing corrected; EOFError for fewer bytes."""
     from nibabel import Nifti1Header, Nifti2Header
     from nibabel.spatialimages import HeaderDataError
 
@@ -105,7 +105,7 @@ def magic(header) -> bytes:
 
 
 def repair_affine(header):
-    """Return a copy mended as nibabel does: voxel sizes positive, unknown codes 0. HeaderDataError if beyond that."""
+    """Return a copy corrected as by nibabel: voxel sizes positive, unknown codes 0. HeaderDataError if beyond that."""
     copied = header.copy()
     if magic(header) == b"":
         copied["magic"] = b"ni1"
@@ -218,7 +218,7 @@ def _disagreement(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, ...]) 
 
 
 def _sizes(header) -> list[str]:
-    """Return a sentence for each voxel size along an axis of the volume that is 0 or negative and was mended."""
+    """Return a sentence for each voxel size along an axis of the volume that is 0 or negative and was corrected."""
     axes = [
         (name, float(header["pixdim"][k]))
         for k, name in ((1, "X"), (2, "Y"), (3, "Z"))

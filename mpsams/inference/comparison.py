@@ -75,7 +75,7 @@ class SlicePredictions:
     def map(self, name: str) -> str:
         """Return a network's probabilities as a heat map, a PNG as data URI."""
         if name not in self.maps:
-            self.maps[name] = shared.picture("chance", self.probabilities[name], images.heat_uri)
+            self.maps[name] = shared.picture("probability", self.probabilities[name], images.heat_uri)
         return self.maps[name]
 
 

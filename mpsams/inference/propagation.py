@@ -35,7 +35,7 @@ def propagate(
     finds nothing, or finds something else than on the slice before. ValueError for an empty mask to start with.
     """
     if not start.mask.any():
-        raise ValueError("the mask to carry on is empty; draw one first")
+        raise ValueError("the mask to propagate is empty; draw one first")
     before = start
     for index in indices:
         found = segment_prompt(network, unit_of(index), Prompt(mask=before.mask))

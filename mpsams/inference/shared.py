@@ -137,7 +137,7 @@ def grid_probability(network: Network, unit: np.ndarray, box: Box | None = None)
 def probability_keys(networks: Sequence[Network], unit: np.ndarray, box: Box | None = None) -> tuple:
     """Return the keys by which ``grid_probability`` of each network is kept."""
     seen = digest(unit)
-    return tuple(("chance", *_name(network), seen, box) for network in networks)
+    return tuple(("probability", *_name(network), seen, box) for network in networks)
 
 
 def study(image_11ss: Tensor, **options) -> Study:

@@ -1,4 +1,4 @@
-"""The desk of the Annotate tab: every wish of the canvas and every refusal, masks kept to the pixel, carried on,
+"""The session of the Annotate tab: every command of the canvas and every refusal, masks kept to the pixel, propagated,
 proposed, in and out.
 """
 

@@ -38,7 +38,7 @@ ORDERS = {
 DOUBTS = {"": "Any doubt", "nothing": "Nothing found", "high": "High doubt", "low": "Low doubt"}
 EMPTY = {
     "open": "<strong>All done.</strong> Every image is accepted or skipped. Download them under “Export”, or add more.",
-    "accepted": "Nothing is accepted yet. Open an image, mend its mask, and press “Accept &amp; next”.",
+    "accepted": "Nothing is accepted yet. Open an image, correct its mask, and press “Accept &amp; next”.",
     "skipped": "Nothing was skipped.",
 }
 

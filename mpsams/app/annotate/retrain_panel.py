@@ -1,4 +1,4 @@
-"""Learning from corrections on the page: begin, watch, cancel; what it brought; take it into use, or go back."""
+"""Learning from corrections on the page: begin, watch, cancel; its result; take it into use, or go back."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class RetrainPanel:
         if progress is not None and running:
             notes = [queue.bar(progress.share, progress.words, "Learning")]
         elif run is not None and progress is not None and progress.state == "done":
-            used, verdict = adoption.in_use_of(self.project.folder, run) is not None, run.evaluation()
-            offered = not verdict.worse and not used and verdict.checkpoint.exists()
-            better = offered and verdict.better
+            used, result = adoption.in_use_of(self.project.folder, run) is not None, run.evaluation()
+            offered = not result.worse and not used and result.checkpoint.exists()
+            better = offered and result.better
             plan = retraining_run.read(run.folder / retraining_run.PLAN)
             learnt = adoption.learnt_structure(self.project, plan)
             name = learnt.name if learnt else str(plan.get("structure", ""))  # of one that was removed as well
             about = f"Structure {name}: " if name else ""
-            notes = [html.note(about + describe_result(verdict), "info" if verdict.better else "warning")]
+            notes = [html.note(about + describe_result(result), "info" if result.better else "warning")]
         elif progress is not None:
             notes = [html.note(f"The last time: {progress.words}.", "warning")]
         if in_use:
@@ -176,6 +176,6 @@ def author(typed: str) -> str:
     return (request.username if request is not None else None) or typed
 
 
-def describe_result(verdict: EvaluationResult) -> Markup:
+def describe_result(result: EvaluationResult) -> Markup:
     """Describe the result of a run and its limits."""
-    return render("retrained", verdict=verdict, least=retraining_run.MIN_SHOWN)
+    return render("retrained", result=result, least=retraining_run.MIN_SHOWN)

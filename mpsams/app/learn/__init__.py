@@ -1,3 +1,3 @@
-"""The Learn tab in parts: its walk and pages, the scene they show, the quiz, and what runs in
+"""The Learn tab in parts: its steps and pages, the context they show, the quiz, and what runs in
 the browser (learn.js).
 """

@@ -1,4 +1,4 @@
-"""One image as the walk of the Learn tab shows it: everything a step draws, computed when it is asked for.
+"""One image as the steps of the Learn tab show it: everything a step draws, computed when it is asked for.
 
 No gradio here.
 
@@ -32,7 +32,7 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class LessonContext:
-    """A case at a place of the walk, with the networks at hand."""
+    """A case at a step of the lesson, with the networks at hand."""
 
     case: Case
     state: LessonState
@@ -40,7 +40,7 @@ class LessonContext:
 
     @cached_property
     def study(self) -> Study:
-        """The study of the case, with the clusters swapped when the walk says so."""
+        """The study of the case, with the clusters swapped when the lesson's state says so."""
         if not self.state.swap:
             return self.case.study
         found, order = lesson.swap_clusters(self.case.study.clusters, self.case.seed)

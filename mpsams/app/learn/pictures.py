@@ -1,4 +1,4 @@
-"""The pictures of the Learn tab's walk as SVG: the image under patches, heat, numbers and outlines, and the matrices.
+"""The pictures of the Learn tab's steps as SVG: the image under patches, heat, numbers and outlines, and the matrices.
 
 No gradio here.
 

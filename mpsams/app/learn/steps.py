@@ -1,4 +1,4 @@
-"""The first half of the walk as values for its templates: patches, similarity, covariance, clusters, order, ratio.
+"""The first steps of the lesson as values for its templates: patches, similarity, covariance, clusters, order, ratio.
 
 No gradio here.
 """

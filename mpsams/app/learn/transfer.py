@@ -1,4 +1,4 @@
-"""The tenth step of the walk as values for its template: outline lesions with what was learnt; no gradio here."""
+"""The tenth step of the lesson as values for its template: outline lesions with what was learnt; no gradio here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps 7 to 9 of the walk as values for their templates: hide, reconstruct, compare with random masking.
+"""Steps 7 to 9 of the lesson as values for their templates: hide, reconstruct, compare with random masking.
 
 No gradio here.
 """

@@ -45,7 +45,7 @@ __all__ = ["DEFAULT", "PLACE", "TITLE", "build"]
 TITLE = "Segment & compare"
 PLACE = 3
 
-PATIENCE = 0.5  # seconds between two drawings while networks are asked
+REDRAW_INTERVAL = 0.5  # seconds between two drawings while networks are asked
 ORDERS = {"paper": "The paper's order", "dsc": "DSC, highest first"}
 SCOPES = {"one": "The large picture", "all": "All networks"}
 PRESS = "() => setTimeout(() => document.querySelector('#made-file').click(), 200)"
@@ -211,7 +211,7 @@ class SegmentTab:
         """Ask the networks that take part; yield what is known so far about twice a second."""
         names, drawn = choose_networks(self.registry.segmenters(case.modality), names), 0.0
         for now in predict_slice(case, names, self.registry, before):
-            if not now.waiting or time.monotonic() - drawn > PATIENCE:
+            if not now.waiting or time.monotonic() - drawn > REDRAW_INTERVAL:
                 picked = now.shown if now.shown in names else next(iter(names), None)
                 yield {self.predictions: now, self.which: gr.Dropdown(choices(names), value=picked)} | self._show(
                     now, thresholds, order
