@@ -60,10 +60,10 @@ def test_an_event_is_sent_when_the_one_before_is_in_the_queue(browser, app_addre
 
 def test_dropdowns_have_an_arrow(page):
     page.get_by_role("tab", name="Results").click()
-    idle(page)
-    fills = """() => [...document.querySelectorAll('.dropdown-arrow path')].filter(path => path.checkVisibility())
-        .map(path => getComputedStyle(path).fill)"""
-    assert (found := page.evaluate(fills)) and "none" not in found
+    expect_shown(page, "DSC, images with a lesion")
+    arrows = page.locator(".dropdown-arrow path").locator("visible=true")
+    arrows.first.wait_for(timeout=WAIT)
+    assert "none" not in arrows.evaluate_all("paths => paths.map(path => getComputedStyle(path).fill)")
 
 
 @pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment & compare", "From scratch")])
