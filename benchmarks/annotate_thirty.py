@@ -4,9 +4,12 @@ and exported.
 Each image of the queue is outlined with a box around its true lesion, dragged with the mouse, and accepted with Enter;
 one without lesion is accepted with Shift+Enter. After every tenth image the page is loaded again. In the end the masks
 on the disk are compared with those that the page held when they were accepted, and the names in the export with those
-that were added.
+that were added. Images are phantoms, or drawn by a seed from the test parts of data sets, which the prompt network has
+not seen; of volumes, slices with a lesion.
 
-  python -m benchmarks.annotate_thirty [--data ../shared/data/Dataset_BUSI_with_GT] [--images 30]
+  python -m benchmarks.annotate_thirty
+  python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT
+  python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT brats=lgg_t1 hecktor=openkbp_ct --images 12
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import statistics
 import tempfile
 import time
 import zipfile
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +31,12 @@ from PIL import Image
 
 from benchmarks import keep
 from benchmarks.image_list import FLAGS, running
+from mpsams import checkpoint, datasets, splits
 from mpsams.annotation import masks, protocol
 from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 
+PROMPT = Path(__file__).resolve().parents[1] / "weights" / "prompt.safetensors"
 HELD = "() => document.querySelector('#annotate .annotate').parentElement.snapshot()"
 # the address names the image on screen, which is written a moment after the image is shown
 ADDRESSED = """() => 'idle' in document.documentElement.dataset &&
@@ -38,29 +45,45 @@ ADDRESSED = """() => 'idle' in document.documentElement.dataset &&
 IDLE = "() => !document.querySelector('.annotate.busy') && document.querySelector('.annotate.open')"
 
 
-def pictures(data: Path | None, count: int, folder: Path) -> dict[str, tuple[Path, np.ndarray]]:
-    """Return images and their true masks, bool (H, W), by name: of BUSI, drawn by a seed, or phantoms without a folder
-    of it.
-    """
-    if data is None:
-        found = {}
-        for number in range(count):
-            image_hw, mask_hw = phantom.ultrasound(number)
-            path = folder / f"phantom {number}.png"
-            Image.fromarray((image_hw * 255).astype(np.uint8)).save(path)
-            found[path.name] = path, np.asarray(mask_hw) > 0.5
-        return found
-    files = sorted(path for path in data.rglob("*.png") if "_mask" not in path.name)
-    chosen = random.Random(0).sample(files, count)
-    return {path.name: (path, truth_of(path)) for path in chosen}
+@dataclass(frozen=True)
+class Picture:
+    """An image to annotate: its file, modality and true mask, bool (H, W), and the data set that it is from."""
+
+    path: Path
+    modality: str
+    truth_hw: np.ndarray
+    data: str
 
 
-def truth_of(path: Path) -> np.ndarray:
-    """Return the union of the masks beside an image of BUSI, bool (H, W)."""
-    found = [
-        np.asarray(Image.open(mask).convert("L")) > 0 for mask in sorted(path.parent.glob(f"{path.stem}_mask*.png"))
+def phantoms(count: int, folder: Path) -> list[Picture]:
+    """Write phantoms as PNG files."""
+    drawn = ((number, *phantom.ultrasound(number)) for number in range(count))
+    return [
+        write(folder / f"phantom {number}.png", unit_hw, "ultrasound", np.asarray(mask_hw) > 0.5, "phantom")
+        for number, unit_hw, mask_hw in drawn
     ]
-    return np.any(found, axis=0)
+
+
+def held_out(name: str, root: str, count: int, folder: Path) -> list[Picture]:
+    """Write images of a data set's test part as PNG files; of volumes, slices with a lesion."""
+    parts = {each["dataset"]: splits.restore(each) for each in checkpoint.metadata(PROMPT)["splits"]}
+    images = datasets.open_dataset(name, root).of(parts[name].test)
+    found = []
+    for number in random.Random(0).sample(range(len(images)), len(images)):
+        sample = images[number]
+        if len(found) < count and (images.modality == "ultrasound" or sample.mask.any()):
+            unit_hw = sample.unit.reshape(-1, *sample.unit.shape[-2:])[0]
+            path = folder / f"{images.cases[number].replace('/', ' ')}.png"
+            found.append(write(path, unit_hw, images.modality, sample.mask, name))
+        elif len(found) == count:
+            break
+    return found
+
+
+def write(path: Path, unit_hw: np.ndarray, modality: str, truth_hw: np.ndarray, data: str) -> Picture:
+    """Write an image in [0, 1] as a PNG file."""
+    Image.fromarray((unit_hw * 255).round().astype(np.uint8)).save(path)
+    return Picture(path, modality, truth_hw, data)
 
 
 class Annotator:
@@ -69,6 +92,7 @@ class Annotator:
     def __init__(self, page, truths: dict[str, np.ndarray]) -> None:
         self.page, self.truths = page, truths
         self.drags = self.keys = 0
+        self.answers: dict[str, float] = {}  # seconds from the end of a box to its mask, by image
 
     def press(self, key: str) -> None:
         self.keys += 1
@@ -111,7 +135,9 @@ class Annotator:
         if truth_hw.any():
             steps = page.evaluate(HELD)["steps"]
             self.box(truth_hw)
+            drawn = time.perf_counter()
             page.wait_for_function(f"steps => ({HELD})().steps > steps", arg=steps)
+            self.answers[name] = time.perf_counter() - drawn
         elif page.locator("[data-action=clear]").is_enabled():
             page.locator("[data-action=clear]").click()
             self.drags += 1
@@ -155,14 +181,15 @@ def run(page, address: str, truths: dict[str, np.ndarray]) -> dict:
         "accept_to_next_p95_s": statistics.quantiles(waits, n=20)[-1],
         "mouse_actions_per_image": person.drags / len(truths),
         "keys_per_image": person.keys / len(truths),
+        "box_to_mask_p95_s": statistics.quantiles(person.answers.values(), n=20)[-1],
         "accepted": accepted,
         "exported": names,
     }
 
 
-def check(folder: Path, found: dict, truths: dict[str, np.ndarray]) -> dict:
+def check(folder: Path, found: dict, pictures: dict[str, Picture]) -> dict:
     """Return the record: what was accepted in the page is on the disk to the pixel, and how good it is."""
-    accepted, dsc, lost = found.pop("accepted"), [], 0
+    accepted, dsc, lost = found.pop("accepted"), {}, 0
     with Project(folder) as project:
         items = {item.name: item for item in project.items()}
         for name, runs in accepted.items():
@@ -170,32 +197,41 @@ def check(folder: Path, found: dict, truths: dict[str, np.ndarray]) -> dict:
             lost += (
                 not np.array_equal(saved_hw, protocol.unpack(runs, saved_hw.shape)) or items[name].status != "accepted"
             )
-            dsc.append(masks.agreement(saved_hw, truths[name]))
+            dsc[name] = masks.agreement(saved_hw, pictures[name].truth_hw)
     stems = {Path(name).stem for name in accepted}
     kept = len(stems & {Path(name).stem for name in found["exported"] if name.startswith("masks/")})
     found["exported"] = {"files": len(found["exported"]), "masks_under_their_own_name": kept}
     return found | {
         "images": len(accepted),
         "lost_or_changed": lost,
-        "mean_dsc": statistics.mean(dsc),
-        "median_dsc": statistics.median(dsc),
+        "mean_dsc": statistics.mean(dsc.values()),
+        "median_dsc": statistics.median(dsc.values()),
+        "mean_dsc_of": {
+            data: statistics.mean(dsc[name] for name in dsc if pictures[name].data == data)
+            for data in sorted({each.data for each in pictures.values()})
+        },
     }
 
 
 def main() -> None:
     """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of BUSI (default: phantoms)")
+    parser.add_argument(
+        "--data", nargs="+", default=[], metavar="NAME=FOLDER", help="data sets to draw from (default: phantoms)"
+    )
     parser.add_argument("--images", type=int, default=30)
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        given, project = pictures(options.data, options.images, Path(folder)), Path(folder) / "project"
+        project, share = Path(folder) / "project", options.images // max(1, len(options.data))
+        drawn = [held_out(*each.split("=", 1), share, Path(folder)) for each in options.data]
+        given = list(chain.from_iterable(drawn)) or phantoms(options.images, Path(folder))
+        pictures = {each.path.name: each for each in given}
         with Project(project) as opened:
-            for path, _ in given.values():
-                opened.add(path, "ultrasound")
-        truths, load = {name: truth_hw for name, (_, truth_hw) in given.items()}, os.getloadavg()[0]
+            for each in random.Random(0).sample(given, len(given)):
+                opened.add(each.path, each.modality)
+        truths, load = {name: each.truth_hw for name, each in pictures.items()}, os.getloadavg()[0]
         with running(project) as address:
             browser = play.chromium.launch(
                 executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS
@@ -205,8 +241,8 @@ def main() -> None:
             found = run(page, address, truths)
             browser.close()
         keep(
-            "annotate_thirty",
-            check(project, found, truths) | {"data": "BUSI" if options.data else "phantoms", "load_before": load},
+            "annotate_thirty" if len(drawn) < 2 else "annotate_mixed",
+            check(project, found, pictures) | {"load_before": load},
         )
 
 

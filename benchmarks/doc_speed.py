@@ -56,32 +56,29 @@ def speed(folder: Path = ROOT / "benchmarks") -> str:
     return "\n".join([table(["what ÷ what", "ratio (quartiles)", "aim", "where"], rows), "", *sentences])
 
 
-DRAWN = {"phantom": "phantoms", "busi": "BUSI, test part"}
+DRAWN = {"phantom": "phantoms", **SETS}
 STARTS = {"from nothing": "empty mask", "from proposal": "proposal"}
-FEATURES = {
-    "no network": "of no network",
-    "busi-mps_ams-pretrain": "of MPS-AMS, pretrained",
-    "busi-mps_ams-seg-10": "of MPS-AMS, fine-tuned",
-    "busi-scratch-seg-10": "from scratch",
-}
+TOOLS = {"brush": "brush", "scribble": "scribbles", "box": "boxes, then clicks", "click": "clicks"}
 
 
-def strokes() -> str:
-    """Return strokes of the simulated annotator to the target Dice score, for each tool and data set."""
+def gestures() -> str:
+    """Return gestures and seconds of the simulated annotator to the target Dice score, for each tool and data set."""
     found = {name: record(ROOT / "benchmarks" / f"annotator-{name}.json") for name in DRAWN}
-    first = found["busi"]
     rows = []
-    for way in first["ways"]:
-        _tool, start, *network = way.split(", ")
-        words = "brush" if not network else f"scribble, features {FEATURES[network[0]]}"
-        cells = []
-        for measured in (each["ways"][way] for each in found.values()):
-            low, high = measured["quartiles"]
-            cells += [f"{measured['median']:g} ({low:g}–{high:g})", f"{measured['reached']:.0%}"]
-        ms = first["ways"][way]["ms"]
-        rows.append([f"{STARTS[start]}: {words}", *cells, f"{ms[1]:.0f}" if ms else "–"])
-    heads = [head for name, words in DRAWN.items() for head in (f"strokes, {found[name]['images']} {words}", "reached")]
-    return table([f"to DSC {first['dsc']:.2f}", *heads, "ms per stroke, p95"], rows)
+    for start, start_words in STARTS.items():
+        for tool, tool_words in TOOLS.items():
+            cells = []
+            for each in found.values():
+                network = f", {each['proposal']}" if tool == "scribble" else ""
+                way = each["ways"][f"{tool}, {start}{network}"]
+                low, high = way["quartiles"]
+                cells.append(
+                    f"{way['median']:g} ({low:g}–{high:g}), {way['seconds']:.0f} s"
+                    + ("" if way["reached"] == 1 else f"; {way['reached']:.0%} reached")
+                )
+            rows.append([f"{start_words}: {tool_words}", *cells])
+    heads = [f"{words} ({found[name]['images']})" for name, words in DRAWN.items()]
+    return table([f"to DSC {found['busi']['dsc']:.2f}", *heads], rows)
 
 
 def learning_table() -> str:

@@ -20,7 +20,10 @@ from benchmarks.doc_results import (
     longer,
     low_labels,
     orders,
+    prompt_starts,
     prompts,
+    prompts_unseen,
+    prompts_volumes,
     results,
     rivals,
     summary,
@@ -33,7 +36,7 @@ from benchmarks.doc_selectors import (
     selector_parameters,
     shared_information,
 )
-from benchmarks.doc_speed import clients, hall, learning_table, packing, speed, strokes
+from benchmarks.doc_speed import clients, gestures, hall, learning_table, packing, speed
 from benchmarks.doc_tables import ROOT, table
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -74,7 +77,7 @@ TABLES |= {
 }
 TABLES |= {
     "orders": orders,
-    "strokes": strokes,
+    "gestures": gestures,
     "learnt": learning_table,
     "clients": clients,
     "hall": hall,
@@ -83,6 +86,9 @@ TABLES |= {
     "modules": modules,
     "selector_parameters": selector_parameters,
     "prompts": prompts,
+    "prompts_unseen": prompts_unseen,
+    "prompts_volumes": prompts_volumes,
+    "prompt_starts": prompt_starts,
     "assistants": assistants,
     "low_labels": low_labels,
 }

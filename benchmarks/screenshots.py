@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.annotate_thirty import Annotator, pictures
+from benchmarks.annotate_thirty import Annotator, phantoms
 from benchmarks.image_list import FLAGS, running
 from mpsams.annotation.project import Project
 
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        given, project = pictures(None, PROJECT, Path(folder)), Path(folder) / "project"
+        given, project = phantoms(PROJECT, Path(folder)), Path(folder) / "project"
         with Project(project) as opened:
-            for path, _ in given.values():
-                opened.add(path, "ultrasound")
+            for each in given:
+                opened.add(each.path, each.modality)
         with running(project) as address:
             browser = play.chromium.launch(
                 executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             page = browser.new_page(viewport=WINDOW, color_scheme="light")
             page.set_default_timeout(WAIT)
             take(page, address.rstrip("/"), out)
-            take_annotate(page, address.rstrip("/"), {name: truth_hw for name, (_, truth_hw) in given.items()}, out)
+            take_annotate(page, address.rstrip("/"), {each.path.name: each.truth_hw for each in given}, out)
             browser.close()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import annotator, annotator_strokes
+from benchmarks import annotator, annotator_sessions, annotator_strokes
 from mpsams import inference
 from mpsams.annotation import scribble
 
@@ -59,15 +59,15 @@ def test_one_brush_stroke_fills_a_bar_and_one_takes_it_away():
 def test_strokes_are_counted_by_hand():
     """Two bars: the first stroke mends the longer (Dice 2 * 267 / (267 + 574)), the second the other."""
     truth = rectangle(5, 10, 7, 41) | rectangle(40, 10, 7, 41)
-    session = annotator.annotate_by_brush(truth, np.zeros((64, 64), bool), 0.9, 40, 0, 0)
+    session = annotator_sessions.annotate_by_brush(truth, np.zeros((64, 64), bool), 0.9, 40, 0, 0)
     assert session.dsc == pytest.approx((0, 2 * 267 / (267 + 574), 2 * 534 / (534 + 574))) and session.lengths == (
         35,
         35,
     )
-    assert (session.strokes(0.5), session.strokes(0.9), session.strokes(0.99)) == (1, 2, None)
-    done = annotator.annotate_by_brush(truth, truth, 0.9, 40, 0, 0)
-    assert done.dsc == (1.0,) and done.strokes(0.9) == 0
-    assert len(annotator.annotate_by_brush(truth, ~truth, 1.0, 3, 0, 0).lengths) == 3  # gives up
+    assert (session.gestures(0.5), session.gestures(0.9), session.gestures(0.99)) == (1, 2, None)
+    done = annotator_sessions.annotate_by_brush(truth, truth, 0.9, 40, 0, 0)
+    assert done.dsc == (1.0,) and done.gestures(0.9) == 0
+    assert len(annotator_sessions.annotate_by_brush(truth, ~truth, 1.0, 3, 0, 0).lengths) == 3  # gives up
 
 
 def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_followed():
@@ -77,8 +77,8 @@ def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_follo
         seen.append(strokes_hw.copy())
         return rectangle(0, 0, 64, 64) if len(seen) == 2 else truth if len(seen) == 3 else np.zeros((64, 64), bool)
 
-    session = annotator.annotate_by_scribble(truth, follow, 0.9, 40, 0, 0)
-    assert session.strokes(0.9) == 2 and len(session.ms) == 2 and session.dsc[0] == 0
+    session = annotator_sessions.annotate_by_scribble(truth, follow, 0.9, 40, 0, 0)
+    assert session.gestures(0.9) == 2 and len(session.ms) == 2 and session.dsc[0] == 0
     assert (
         set(np.unique(seen[1])) == {0, 1}
         and (seen[2][seen[1] == 1] == 1).all()
@@ -86,11 +86,40 @@ def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_follo
     )
 
 
+def test_each_part_is_marked_once_and_then_the_largest_error_is_clicked():
+    large, small = rectangle(5, 10, 20, 41), rectangle(40, 10, 7, 20)
+    asked = []
+
+    def answer(prompt):
+        asked.append(prompt)
+        return [large & ~rectangle(5, 40, 20, 11), small, large][len(asked) - 1]
+
+    session = annotator_sessions.annotate_by_prompts(large | small, small, answer, True, 0.99, 40, 0)
+    first, second, third = asked
+    assert first.box and second.box and first.box.width > second.box.width and second.box.top >= 38
+    assert third.box == first.box and third.positive == ((10, 45),) and third.mask is not None
+    assert (
+        session.gestures(0.99) == 3 and session.dsc[-1] == 1 and session.dsc[1] == pytest.approx(2 * 600 / (600 + 960))
+    )
+    assert session.lengths[0] == round(np.hypot(*first.box[2:])) and session.lengths[2] == 0
+    clicked = annotator_sessions.annotate_by_prompts(large, large, answer, False, 0.99, 40, 0)
+    assert clicked.gestures(0.99) == 0 and len(asked) == 3  # a good proposal stays
+
+
+def test_seconds_are_those_of_the_keystroke_level_model_and_the_answers():
+    click, box, line = 1.35 + 1.1 + 0.2, 1.35 + 1.1 + 0.2 + 1.1, 1.35 + 1.1 + 0.2 + 0.9 + 0.16 * 0.08 * 50
+    seconds = annotator_sessions.gesture_seconds
+    assert seconds(0, True) == pytest.approx(click) and seconds(50, True) == pytest.approx(box)
+    assert seconds(50, False) == pytest.approx(line)
+    asked = annotator_sessions.Session((0, 0.5, 0.9), (50, 0), (100.0, 300.0), drags=True)
+    assert asked.seconds() == pytest.approx(box + click + 0.4)
+
+
 def test_reported_numbers_are_counted_by_hand():
     found = [
-        annotator.Session((0.1, 0.95), (10,), (5.0,)),
-        annotator.Session((0.92,), (), ()),
-        annotator.Session((0.1, 0.2, 0.3), (8, 8), (7.0, 9.0)),
+        annotator_sessions.Session((0.1, 0.95), (10,), (5.0,)),
+        annotator_sessions.Session((0.92,), (), ()),
+        annotator_sessions.Session((0.1, 0.2, 0.3), (8, 8), (7.0, 9.0)),
     ]
     record = annotator.summarise_sessions(found, 0.9, 2)
     assert (record["median"], record["quartiles"], record["mean"], record["reached"], record["length"]) == (
@@ -115,7 +144,7 @@ def test_scribbles_mend_phantoms_in_the_median(phantoms):
         x, mask = phantoms.take(torch.tensor([i]))
         unit, truth = x[0, 0].numpy() / np.float32(255), mask[0, 0].numpy()
         of = scribble.prepare(unit, np.zeros_like(unit))
-        session = annotator.annotate_by_scribble(
+        session = annotator_sessions.annotate_by_scribble(
             truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i
         )
         runs.append([session.dsc[min(count, len(session.dsc) - 1)] for count in (0, 1, 4, 8)])
@@ -162,8 +191,12 @@ def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quic
     annotator.main(options)
     text = capsys.readouterr().out
     record = json.loads(text[text.index("{") :])
-    ways = {f"{way}{name}" for start in ("nothing", "proposal") for way, names in ((f"brush, from {start}", [""]),
-            (f"scribble, from {start}, ", [annotator.NOTHING, Path(one).stem])) for name in names}  # fmt: skip
+    tools = ("brush", "box", "click", *(f"scribble, {{}}, {name}" for name in (annotator.NOTHING, Path(one).stem)))
+    ways = {
+        tool.format(start) if "{}" in tool else f"{tool}, {start}"
+        for start in ("from nothing", "from proposal")
+        for tool in tools
+    }
     assert (
         set(record["ways"]) == ways
         and record["images"] == 1

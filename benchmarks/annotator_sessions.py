@@ -1,0 +1,130 @@
+"""Annotations of one image by a simulated annotator: by brush, by scribbles, or by boxes and clicks.
+
+Seconds of the hand are those of the keystroke-level model (Card, Moran and Newell, Communications of the ACM 23, 1980):
+each gesture takes a thought and a movement of the mouse, and then a click, a drag or a line. Masks are bool (H, W).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from benchmarks.annotator_strokes import brush, pen
+from mpsams import metrics
+from mpsams.inference.prompts import Prompt
+from train import simulated_users
+from train.evaluate_prompts import BOX_JITTER
+
+THINK, POINT, PRESS = 1.35, 1.1, 0.1  # seconds of the keystroke-level model: a thought, a movement, a button
+STROKE, PER_CM = 0.9, 0.16  # seconds to draw a line, and for each centimetre of it
+CM = 0.08  # of an image's pixel on the screen, where three screen pixels at 96 dpi show one
+
+Draw = Callable[[np.ndarray], np.ndarray]  # strokes so far, int8 (H, W) -> mask, bool (H, W)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The annotation of one image.
+
+    dsc: before the first gesture and after each. lengths: of the strokes in pixels; of a click 0. ms: to answer each
+    of them; empty for a brush, which needs no answer. drags: which of them are boxes or clicks, drawn without care for
+    the way.
+    """
+
+    dsc: tuple[float, ...]
+    lengths: tuple[int, ...]
+    ms: tuple[float, ...]
+    drags: bool = False
+
+    def gestures(self, goal: float) -> int | None:
+        """Return the number of gestures to the goal; None when it was not reached."""
+        return next((count for count, dsc in enumerate(self.dsc) if dsc >= goal), None)
+
+    def seconds(self) -> float:
+        """Return the seconds of all gestures and of their answers."""
+        return sum(self.ms) / 1000 + sum(gesture_seconds(length, self.drags) for length in self.lengths)
+
+
+def gesture_seconds(length: int, is_drag: bool) -> float:
+    """Return the seconds that a hand takes for a gesture over some pixels: a click where they are 0, a drag from one
+    corner to the other of a box, or a stroke along a line.
+    """
+    drawn = 0 if not length else POINT if is_drag else STROKE + PER_CM * CM * length
+    return THINK + POINT + 2 * PRESS + drawn
+
+
+def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
+    """Return the Dice coefficient of two masks (H, W)."""
+    return float(metrics.overlap(*(torch.from_numpy(each[None]) for each in (mask_hw, truth_hw)))["dsc"])
+
+
+def annotate_by_brush(
+    truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int, noise: float, seed: int
+) -> Session:
+    """Paint until the goal is reached, from a mask, bool (H, W)."""
+    rng, mask_hw, dsc, lengths = np.random.default_rng(seed), start_hw, [dice(start_hw, truth_hw)], []
+    while dsc[-1] < goal and len(lengths) < most and (stroke := brush(truth_hw, mask_hw, noise, rng)):
+        mask_hw = np.where(stroke.pixels_hw, stroke.lesion, mask_hw)
+        lengths.append(stroke.length)
+        dsc.append(dice(mask_hw, truth_hw))
+    return Session(tuple(dsc), tuple(lengths), ())
+
+
+def annotate_by_scribble(
+    truth_hw: np.ndarray, follow: Draw, goal: float, most: int, noise: float, seed: int
+) -> Session:
+    """Scribble until the goal is reached; a later stroke goes over an earlier one."""
+    rng, strokes_hw = np.random.default_rng(seed), np.zeros(truth_hw.shape, np.int8)
+    mask_hw = follow(strokes_hw)
+    dsc, lengths, ms = [dice(mask_hw, truth_hw)], [], []
+    while dsc[-1] < goal and len(lengths) < most and (stroke := pen(truth_hw, mask_hw, noise, rng)):
+        strokes_hw = np.where(stroke.pixels_hw, np.int8(1 if stroke.lesion else -1), strokes_hw)
+        began = time.perf_counter()
+        mask_hw = follow(strokes_hw)
+        ms.append(1000 * (time.perf_counter() - began))
+        lengths.append(stroke.length)
+        dsc.append(dice(mask_hw, truth_hw))
+    return Session(tuple(dsc), tuple(lengths), tuple(ms))
+
+
+def annotate_by_prompts(
+    truth_hw: np.ndarray,
+    start_hw: np.ndarray,
+    answer: Callable[[Prompt], np.ndarray],
+    with_boxes: bool,
+    goal: float,
+    most: int,
+    seed: int,
+) -> Session:
+    """Mark each part of a lesion by a box or a click, the largest first, and then click into the largest error, until
+    the goal is reached. The first answer takes the place of the mask that it starts from.
+    """
+    rng, labels_hw = np.random.default_rng(seed), ndimage.label(truth_hw)[0]
+    parts = [labels_hw == number + 1 for number in np.argsort(-np.bincount(labels_hw.ravel())[1:], kind="stable")]
+    asked: list[Prompt] = []
+    found: list[np.ndarray] = []
+    dsc, lengths, ms = [dice(start_hw, truth_hw)], list[int](), list[float]()
+    while dsc[-1] < goal and len(lengths) < most:
+        number, length = len(asked), 0
+        if number < len(parts):
+            if with_boxes:
+                box = simulated_users.jittered_box(parts[number], BOX_JITTER, rng)
+                prompt, length = Prompt(box=box), round(np.hypot(box.height, box.width))
+            else:
+                prompt = Prompt(positive=(simulated_users.deepest_point(parts[number]),))
+            asked.append(prompt)
+            found.append(np.zeros_like(truth_hw))
+        else:
+            number = int(np.argmax([(mask_hw != part_hw).sum() for mask_hw, part_hw in zip(found, parts, strict=True)]))
+            asked[number] = simulated_users.next_click(asked[number], found[number], parts[number])
+        began = time.perf_counter()
+        found[number] = answer(asked[number])
+        ms.append(1000 * (time.perf_counter() - began))
+        lengths.append(length)
+        dsc.append(dice(np.any(found, axis=0), truth_hw))
+    return Session(tuple(dsc), tuple(lengths), tuple(ms), drags=True)
