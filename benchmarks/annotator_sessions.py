@@ -63,6 +63,12 @@ def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
     return float(metrics.overlap(*(torch.from_numpy(each[None]) for each in (mask_hw, truth_hw)))["dsc"])
 
 
+def connected_parts(mask_hw: np.ndarray) -> list[np.ndarray]:
+    """Return the connected parts of a mask, the largest first."""
+    labels_hw, _ = ndimage.label(mask_hw)
+    return [labels_hw == number + 1 for number in np.argsort(-np.bincount(labels_hw.ravel())[1:], kind="stable")]
+
+
 def annotate_by_brush(
     truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int, noise: float, seed: int
 ) -> Session:
@@ -104,8 +110,7 @@ def annotate_by_prompts(
     """Mark each part of a lesion by a box or a click, the largest first, and then click into the largest error, until
     the goal is reached. The first answer takes the place of the mask that it starts from.
     """
-    rng, labels_hw = np.random.default_rng(seed), ndimage.label(truth_hw)[0]
-    parts = [labels_hw == number + 1 for number in np.argsort(-np.bincount(labels_hw.ravel())[1:], kind="stable")]
+    rng, parts = np.random.default_rng(seed), connected_parts(truth_hw)
     asked: list[Prompt] = []
     found: list[np.ndarray] = []
     dsc, lengths, ms = [dice(start_hw, truth_hw)], list[int](), list[float]()
