@@ -7,7 +7,6 @@ end the masks on the disk are compared with those that the page held when they w
 export with those that were added. Images are phantoms, or drawn by a seed from the test parts of data sets, which the
 prompt network has not seen; of volumes, slices with a lesion.
 
-  python -m benchmarks.annotate_thirty
   python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT
   python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT brats=lgg_t1 hecktor=openkbp_ct --images 12
 """
