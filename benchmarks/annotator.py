@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import keep
-from benchmarks.annotator_sessions import Session, annotate_by_brush, annotate_by_prompts, annotate_by_scribble
+from benchmarks.annotator_sessions import Effort, Session, annotate_by_brush, annotate_by_prompts, annotate_by_scribble
 from mpsams import inference, splits
 from mpsams.annotation import scribble
 from mpsams.datasets import Stack
@@ -66,6 +66,18 @@ class Annotator:
     quick: bool = False
 
 
+@dataclass(frozen=True)
+class Networks:
+    """The networks of the tools.
+
+    proposer: makes the proposal. prompt: answers boxes and clicks. features: of scribbles, by name; None for none.
+    """
+
+    proposer: Network
+    prompt: Network
+    features: dict[str, Network | None]
+
+
 def choose_images(options: Annotator, stack: Stack, networks: Sequence[Network]) -> list[int]:
     """Return the numbers of the images to outline: with a lesion and, where the data set is the networks' own, held
     out.
@@ -84,38 +96,27 @@ def choose_images(options: Annotator, stack: Stack, networks: Sequence[Network])
     return [found[number * len(found) // count] for number in range(count)]
 
 
-def sessions(
-    unit_hw: np.ndarray,
-    truth_hw: np.ndarray,
-    proposer: Network,
-    networks: dict[str, Network | None],
-    prompt_network: Network,
-    options: Annotator,
-    seed: int,
-) -> dict[str, Session]:
+def sessions(unit_hw: np.ndarray, truth_hw: np.ndarray, networks: Networks, effort: Effort) -> dict[str, Session]:
     """Run everything that is compared on one image: "brush, from nothing", and so on."""
 
     def answer(prompt: Prompt) -> np.ndarray:
-        return prompts.segment_prompt(prompt_network, unit_hw, prompt).mask
+        return prompts.segment_prompt(networks.prompt, unit_hw, prompt).mask
 
     probability_hw, none_hw = (
-        inference.to_image(inference.grid_probability(proposer, unit_hw), truth_hw.shape),
+        inference.to_image(inference.grid_probability(networks.proposer, unit_hw), truth_hw.shape),
         np.zeros(truth_hw.shape, np.float32),
     )
-    limits = options.dsc, options.most, options.noise, seed
     found = {}
-    proposal_hw = inference.lesion_mask(proposer.readout.rule, probability_hw)
+    proposal_hw = inference.lesion_mask(networks.proposer.readout.rule, probability_hw)
     for start, from_hw, mask_hw in (("nothing", none_hw, none_hw > 0.5), ("proposal", probability_hw, proposal_hw)):
-        found[f"brush, from {start}"] = annotate_by_brush(truth_hw, mask_hw, *limits)
-        for name, network in networks.items():
+        found[f"brush, from {start}"] = annotate_by_brush(truth_hw, mask_hw, effort)
+        for name, network in networks.features.items():
             of = scribble.prepare(unit_hw, from_hw, inference.features(network, unit_hw) if network else None)
             found[f"scribble, from {start}, {name}"] = annotate_by_scribble(
-                truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, *limits
+                truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, effort
             )
         for name, with_boxes in (("box", True), ("click", False)):
-            found[f"{name}, from {start}"] = annotate_by_prompts(
-                truth_hw, mask_hw, answer, with_boxes, options.dsc, options.most, seed
-            )
+            found[f"{name}, from {start}"] = annotate_by_prompts(truth_hw, mask_hw, answer, with_boxes, effort)
     return found
 
 
@@ -146,16 +147,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(Annotator, "benchmarks.annotator", argv)
     assistant = f"{'busi' if options.data.name == 'phantom' else options.data.name}-assist.safetensors"
     weights = Path(options.weights or WEIGHTS / assistant)
-    proposer, prompt_network = inference.open_network(weights), inference.open_network(options.prompt)
-    networks = {weights.stem: proposer} | {Path(path).stem: inference.open_network(path) for path in options.features}
+    proposer = inference.open_network(weights)
+    others = {weights.stem: proposer} | {Path(path).stem: inference.open_network(path) for path in options.features}
+    networks = Networks(proposer, inference.open_network(options.prompt), {NOTHING: None, **others})
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
-    indices = choose_images(options, stack, list(networks.values()))
+    indices = choose_images(options, stack, list(others.values()))
     kept: dict[str, list[Session]] = {}
     for i in tqdm(indices, desc="outlining", unit="img"):
         images_1chw, masks_11hw = stack.take(torch.tensor([i]))
         unit_hw, truth_hw = images_1chw[0, 0].numpy().astype(np.float32) / 255, masks_11hw[0, 0].numpy()
-        ways = sessions(unit_hw, truth_hw, proposer, {NOTHING: None, **networks}, prompt_network, options, i)
-        for name, session in ways.items():
+        effort = Effort(options.dsc, options.most, options.noise, i)
+        for name, session in sessions(unit_hw, truth_hw, networks, effort).items():
             kept.setdefault(name, []).append(session)
     about = {
         "called": stack.name,

@@ -63,32 +63,46 @@ def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
     return float(metrics.overlap(*(torch.from_numpy(each[None]) for each in (mask_hw, truth_hw)))["dsc"])
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How long the annotator goes on and how steady the hand is.
+
+    goal: the Dice coefficient at which an image is done. most: gestures after which the annotator gives up. noise: how
+    far the hand strays, deviation in pixels. seed: of what is random.
+    """
+
+    goal: float
+    most: int
+    noise: float
+    seed: int
+
+    def goes_on(self, dsc: float, gestures: int) -> bool:
+        """Return whether another gesture is made."""
+        return dsc < self.goal and gestures < self.most
+
+
 def connected_parts(mask_hw: np.ndarray) -> list[np.ndarray]:
     """Return the connected parts of a mask, the largest first."""
     labels_hw, _ = ndimage.label(mask_hw)
     return [labels_hw == number + 1 for number in np.argsort(-np.bincount(labels_hw.ravel())[1:], kind="stable")]
 
 
-def annotate_by_brush(
-    truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int, noise: float, seed: int
-) -> Session:
+def annotate_by_brush(truth_hw: np.ndarray, start_hw: np.ndarray, effort: Effort) -> Session:
     """Paint until the goal is reached, from a mask, bool (H, W)."""
-    rng, mask_hw, dsc, lengths = np.random.default_rng(seed), start_hw, [dice(start_hw, truth_hw)], []
-    while dsc[-1] < goal and len(lengths) < most and (stroke := brush(truth_hw, mask_hw, noise, rng)):
+    rng, mask_hw, dsc, lengths = np.random.default_rng(effort.seed), start_hw, [dice(start_hw, truth_hw)], []
+    while effort.goes_on(dsc[-1], len(lengths)) and (stroke := brush(truth_hw, mask_hw, effort.noise, rng)):
         mask_hw = np.where(stroke.pixels_hw, stroke.lesion, mask_hw)
         lengths.append(stroke.length)
         dsc.append(dice(mask_hw, truth_hw))
     return Session(tuple(dsc), tuple(lengths), ())
 
 
-def annotate_by_scribble(
-    truth_hw: np.ndarray, follow: Draw, goal: float, most: int, noise: float, seed: int
-) -> Session:
+def annotate_by_scribble(truth_hw: np.ndarray, follow: Draw, effort: Effort) -> Session:
     """Scribble until the goal is reached; a later stroke goes over an earlier one."""
-    rng, strokes_hw = np.random.default_rng(seed), np.zeros(truth_hw.shape, np.int8)
+    rng, strokes_hw = np.random.default_rng(effort.seed), np.zeros(truth_hw.shape, np.int8)
     mask_hw = follow(strokes_hw)
     dsc, lengths, ms = [dice(mask_hw, truth_hw)], [], []
-    while dsc[-1] < goal and len(lengths) < most and (stroke := pen(truth_hw, mask_hw, noise, rng)):
+    while effort.goes_on(dsc[-1], len(lengths)) and (stroke := pen(truth_hw, mask_hw, effort.noise, rng)):
         strokes_hw = np.where(stroke.pixels_hw, np.int8(1 if stroke.lesion else -1), strokes_hw)
         began = time.perf_counter()
         mask_hw = follow(strokes_hw)
@@ -99,22 +113,16 @@ def annotate_by_scribble(
 
 
 def annotate_by_prompts(
-    truth_hw: np.ndarray,
-    start_hw: np.ndarray,
-    answer: Callable[[Prompt], np.ndarray],
-    with_boxes: bool,
-    goal: float,
-    most: int,
-    seed: int,
+    truth_hw: np.ndarray, start_hw: np.ndarray, answer: Callable[[Prompt], np.ndarray], with_boxes: bool, effort: Effort
 ) -> Session:
     """Mark each part of a lesion by a box or a click, the largest first, and then click into the largest error, until
     the goal is reached. The first answer takes the place of the mask that it starts from.
     """
-    rng, parts = np.random.default_rng(seed), connected_parts(truth_hw)
+    rng, parts = np.random.default_rng(effort.seed), connected_parts(truth_hw)
     asked: list[Prompt] = []
     found: list[np.ndarray] = []
     dsc, lengths, ms = [dice(start_hw, truth_hw)], list[int](), list[float]()
-    while dsc[-1] < goal and len(lengths) < most:
+    while effort.goes_on(dsc[-1], len(lengths)):
         number, length = len(asked), 0
         if number < len(parts):
             if with_boxes:

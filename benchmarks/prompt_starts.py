@@ -1,4 +1,4 @@
-"""What pretraining adds to the prompt network, and how well a modality is segmented that it never saw.
+"""Compare prompt networks by what they began from, and measure them on a modality that they were trained without.
 
 --starts names networks of one training that differ in what they began from, the one from scratch first; each is
 measured on all validation parts. --unseen names, by data set, the network that was trained without it; it is measured

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import annotator, annotator_sessions, annotator_strokes
+from benchmarks.annotator_sessions import Effort
 from mpsams import inference
 from mpsams.annotation import scribble
 
@@ -59,15 +60,15 @@ def test_one_brush_stroke_fills_a_bar_and_one_takes_it_away():
 def test_strokes_are_counted_by_hand():
     """Two bars: the first stroke mends the longer (Dice 2 * 267 / (267 + 574)), the second the other."""
     truth = rectangle(5, 10, 7, 41) | rectangle(40, 10, 7, 41)
-    session = annotator_sessions.annotate_by_brush(truth, np.zeros((64, 64), bool), 0.9, 40, 0, 0)
+    session = annotator_sessions.annotate_by_brush(truth, np.zeros((64, 64), bool), Effort(0.9, 40, 0, 0))
     assert session.dsc == pytest.approx((0, 2 * 267 / (267 + 574), 2 * 534 / (534 + 574))) and session.lengths == (
         35,
         35,
     )
     assert (session.gestures(0.5), session.gestures(0.9), session.gestures(0.99)) == (1, 2, None)
-    done = annotator_sessions.annotate_by_brush(truth, truth, 0.9, 40, 0, 0)
+    done = annotator_sessions.annotate_by_brush(truth, truth, Effort(0.9, 40, 0, 0))
     assert done.dsc == (1.0,) and done.gestures(0.9) == 0
-    assert len(annotator_sessions.annotate_by_brush(truth, ~truth, 1.0, 3, 0, 0).lengths) == 3  # gives up
+    assert len(annotator_sessions.annotate_by_brush(truth, ~truth, Effort(1.0, 3, 0, 0)).lengths) == 3  # gives up
 
 
 def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_followed():
@@ -77,7 +78,7 @@ def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_follo
         seen.append(strokes_hw.copy())
         return rectangle(0, 0, 64, 64) if len(seen) == 2 else truth if len(seen) == 3 else np.zeros((64, 64), bool)
 
-    session = annotator_sessions.annotate_by_scribble(truth, follow, 0.9, 40, 0, 0)
+    session = annotator_sessions.annotate_by_scribble(truth, follow, Effort(0.9, 40, 0, 0))
     assert session.gestures(0.9) == 2 and len(session.ms) == 2 and session.dsc[0] == 0
     assert (
         set(np.unique(seen[1])) == {0, 1}
@@ -94,7 +95,7 @@ def test_each_part_is_marked_once_and_then_the_largest_error_is_clicked():
         asked.append(prompt)
         return [large & ~rectangle(5, 40, 20, 11), small, large][len(asked) - 1]
 
-    session = annotator_sessions.annotate_by_prompts(large | small, small, answer, True, 0.99, 40, 0)
+    session = annotator_sessions.annotate_by_prompts(large | small, small, answer, True, Effort(0.99, 40, 0, 0))
     first, second, third = asked
     assert first.box and second.box and first.box.width > second.box.width and second.box.top >= 38
     assert third.box == first.box and third.positive == ((10, 45),) and third.mask is not None
@@ -102,7 +103,7 @@ def test_each_part_is_marked_once_and_then_the_largest_error_is_clicked():
         session.gestures(0.99) == 3 and session.dsc[-1] == 1 and session.dsc[1] == pytest.approx(2 * 600 / (600 + 960))
     )
     assert session.lengths[0] == round(np.hypot(*first.box[2:])) and session.lengths[2] == 0
-    clicked = annotator_sessions.annotate_by_prompts(large, large, answer, False, 0.99, 40, 0)
+    clicked = annotator_sessions.annotate_by_prompts(large, large, answer, False, Effort(0.99, 40, 0, 0))
     assert clicked.gestures(0.99) == 0 and len(asked) == 3  # a good proposal stays
 
 
@@ -145,7 +146,7 @@ def test_scribbles_mend_phantoms_in_the_median(phantoms):
         unit, truth = x[0, 0].numpy() / np.float32(255), mask[0, 0].numpy()
         of = scribble.prepare(unit, np.zeros_like(unit))
         session = annotator_sessions.annotate_by_scribble(
-            truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i
+            truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, Effort(0.9, 8, 0.5, i)
         )
         runs.append([session.dsc[min(count, len(session.dsc) - 1)] for count in (0, 1, 4, 8)])
     medians = np.median(runs, axis=0)
