@@ -65,7 +65,7 @@ def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long the annotator goes on and how steady the hand is.
+    """The limits of an annotation and the steadiness of the hand.
 
     goal: the Dice coefficient at which an image is done. most: gestures after which the annotator gives up. noise: how
     far the hand strays, deviation in pixels. seed: of what is random.
