@@ -104,11 +104,14 @@ def gains(before: Sequence[dict], after: Sequence[dict], weights_bn: np.ndarray)
 
     weights_bn: how often each object is in each of B resamples, (B, N).
     """
+    dsc = [
+        {"box": [row["box"] for row in rows]}
+        | {str(count): [row["clicks"][count - 1] for row in rows] for count in CLICKS}
+        for rows in (before, after)
+    ]
     found = {}
-    for name, value in {"box": lambda row: row["box"]} | {
-        str(count): (lambda row, count=count: row["clicks"][count - 1]) for count in CLICKS
-    }.items():
-        difference_n = np.array([value(b) - value(a) for a, b in zip(before, after, strict=True)])
+    for name in dsc[0]:
+        difference_n = np.subtract(dsc[1][name], dsc[0][name])
         means_b = weights_bn @ difference_n / weights_bn.sum(axis=1)
         found[name] = [float(difference_n.mean()), *map(float, np.percentile(means_b, (2.5, 97.5)))]
     return found

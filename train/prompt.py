@@ -32,17 +32,8 @@ from train.averaging import Averaged
 from train.command_line import parse, peek_option, run
 from train.options import Model, RunOptions
 from train.prompt_card import describe_prompts
-from train.prompt_data import (
-    Objects,
-    Packs,
-    PartedSet,
-    augment,
-    choose_object,
-    cropped_truth,
-    hashes,
-    moved_crop,
-    open_sets,
-)
+from train.prompt_data import Objects, Packs, PartedSet, augment, cropped_truth, hashes, moved_crop, open_sets
+from train.prompt_objects import first_turn
 from train.prompt_options import Learning
 from train.prompt_validation import agreement, validate
 from train.run_metadata import resume_fingerprint, run_folder
@@ -103,9 +94,8 @@ def train(options: Train) -> Path | float | None:
     config = asdict(options)
     fixed = resume_fingerprint(config, hashes(data), init=init)
     averaged = Averaged(options.run.prepare(network, device), options.learning.average)
-    objects = Objects(
-        [each.labelled(options.data.slice_stride) for each in data], options.learning.root, options.data.phantoms
-    )
+    labelled = [each.labelled(options.data.slice_stride) for each in data]
+    objects = Objects(labelled, options.learning.root, options.data.phantoms, [each.stack for each in data])
     if not options.dry_run:
         if run_files.is_finished(
             out, options.resume, loop.steps(len(objects), options.learning.batch, options.learning.epochs), fixed
@@ -171,17 +161,15 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
     network = launch.data_parallel(model.training_module)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        images_bhw, masks_bhw = augment(*objects.take(indices), learning.augment, generator)
+        taken = objects.take_slices(indices, learning.slices, generator)
+        images_bhw, masks_b2hw = augment(*taken, learning.augment, generator)
         turns, seed = (
             int(torch.randint(low, high, (), generator=generator))
             for low, high in ((1, learning.turns + 1), (0, 2**62))
         )
         rng = np.random.default_rng([seed, distributed.rank()])
-        chosen = [
-            choose_object(*pair, learning.shapes, learning.structures, rng)
-            for pair in zip(images_bhw, masks_bhw, strict=True)
-        ]
-        turn_prompts = [simulated_users.first_prompt(truth_hw, learning.box_jitter, rng) for _, truth_hw in chosen]
+        starts = [first_turn(*pair, learning, rng) for pair in zip(images_bhw, masks_b2hw, strict=True)]
+        chosen, turn_prompts = [start[:2] for start in starts], [start[2] for start in starts]
         found = []
         for turn in range(turns):
             crops = [

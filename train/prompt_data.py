@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,10 +20,9 @@ from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from mpsams.splits import Split
 from mpsams.transforms import Augmentation, Box
-from train import simulated_users, structures
+from train import simulated_users
 from train.options import Data, open_data
-
-SMALLEST = 16  # pixels of an object to learn from
+from train.prompt_objects import SMALLEST
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,16 @@ class Objects:
     """The images to learn from, of all data sets, numbered through.
 
     root: power of a data set's number of images in proportion to which it is drawn. phantoms: share of the draws of
-    phantoms. ``weights``: the share of the draws of each image, float64 (N,).
+    phantoms. wholes: the data sets that the stacks were chosen from. ``weights``: the share of the draws of each image,
+    float64 (N,).
     """
 
-    def __init__(self, stacks: Sequence[Stack], root: float, phantoms: float) -> None:
+    def __init__(self, stacks: Sequence[Stack], root: float, phantoms: float, wholes: Sequence[Stack] = ()) -> None:
         self.stacks = [stack for stack in stacks if len(stack)]
         if not self.stacks:
             raise ValueError("none of the training images has an object to learn from")
+        by_name = {whole.name: whole for whole in wholes}
+        self.beside = [rows_beside(stack, by_name.get(stack.name, stack)) for stack in self.stacks]
         counts_s = torch.tensor([len(stack) for stack in self.stacks])
         self.ends_s = counts_s.cumsum(0)
         drawn_s = torch.tensor([stack.name == "phantom" for stack in self.stacks])
@@ -132,27 +133,55 @@ class Objects:
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return some images by their number: float (B, 1, S, S) in [0, 1] and bool (B, 1, S, S)."""
-        taken = []
-        for index in indices.tolist():
-            number = int(torch.searchsorted(self.ends_s, index, right=True))
-            begin = int(self.ends_s[number - 1]) if number else 0
-            taken.append(self.stacks[number].take(torch.tensor([index - begin])))
+        taken = [self.stacks[number].take(torch.tensor([place])) for number, place in map(self.find, indices.tolist())]
         images, masks = (torch.cat(parts) for parts in zip(*taken, strict=True))
         return images.float() / 255, masks
 
+    def find(self, index: int) -> tuple[int, int]:
+        """Return the number of an image's data set, and its place in that."""
+        number = int(torch.searchsorted(self.ends_s, index, right=True))
+        return number, index - (int(self.ends_s[number - 1]) if number else 0)
+
+    def take_slices(self, indices: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return images as ``take``, and masks bool (B, 2, S, S): of the image, and of the slice that it follows.
+
+        For a share of the slices of volumes, the image is that of the slice before or after instead, and the second
+        mask their own. Otherwise that is empty.
+        """
+        images_b1hw, masks_b1hw = self.take(indices)
+        followed_b1hw = torch.zeros_like(masks_b1hw)
+        for item, (number, place) in enumerate(map(self.find, indices.tolist())):
+            rows = [row for row in self.beside[number][place].tolist() if row >= 0]
+            if rows and torch.rand((), generator=generator) < share:
+                row = rows[int(torch.randint(len(rows), (), generator=generator))]
+                followed_b1hw[item] = masks_b1hw[item]
+                images_b1hw[item] = self.stacks[number].stored_nchw[row].float() / 255
+                masks_b1hw[item] = self.stacks[number].stored_n1hw[row]
+        return images_b1hw, torch.cat([masks_b1hw, followed_b1hw], dim=1)
+
+
+def rows_beside(stack: Stack, whole: Stack) -> Tensor:
+    """Return where the slices before and after each image of a data set are stored: int64 (N, 2), -1 for none.
+
+    whole: the data set that the images were chosen from.
+    """
+    groups = dict(zip(whole.rows.tolist(), whole.groups, strict=True))
+    rows = zip(stack.rows.tolist(), stack.groups, strict=True)
+    return torch.tensor([[at if groups.get(at) == group else -1 for at in (row - 1, row + 1)] for row, group in rows])
+
 
 def augment(
-    images_bchw: Tensor, masks_b1hw: Tensor, augment: Augmentation, generator: torch.Generator
+    images_bchw: Tensor, masks_bchw: Tensor, augment: Augmentation, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and masks after random changes: float32 (B, H, W) in [0, 1] and bool (B, H, W)."""
+    """Return images and masks after random changes: float32 (B, H, W) in [0, 1] and bool (B, C, H, W)."""
     size, batch = images_bchw.shape[-1], len(images_bchw)
     drawn = transforms.draw(batch, augment, generator)
     more = distortions.draw(batch, augment, size, generator)
     bent = distortions.offset(more, size)
     images_bchw = transforms.apply_intensity(transforms.apply_geometry(images_bchw, drawn, offset_bhw2=bent), drawn)
     images_bchw = distortions.apply_intensity(images_bchw, more)
-    masks_b1hw = transforms.apply_geometry(masks_b1hw.float(), drawn, "nearest", bent) > 0.5
-    return images_bchw[:, 0].numpy(), masks_b1hw[:, 0].numpy()
+    masks_bchw = transforms.apply_geometry(masks_bchw.float(), drawn, "nearest", bent) > 0.5
+    return images_bchw[:, 0].numpy(), masks_bchw.numpy()
 
 
 def hashes(data: Sequence[PartedSet]) -> str:
@@ -165,25 +194,6 @@ def objects_of(stack: Stack, indices: Tensor) -> Iterator[tuple[np.ndarray, np.n
     for index in indices:
         image_1chw, mask_11hw = stack.take(index[None])
         yield image_1chw[0, 0].float().div(255).numpy(), simulated_users.largest_part(mask_11hw[0, 0].numpy())
-
-
-def choose_object(
-    image_hw: np.ndarray, mask_hw: np.ndarray, shapes: float, similar: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image and an object in it, bool (H, W): a part of its mask, a structure, or a painted shape.
-
-    shapes, similar: how often it is a shape and a structure; also a shape where the mask has no part.
-    """
-    kind = rng.random()
-    if kind < similar:
-        found_hw = structures.find_structure(image_hw, rng)
-        if found_hw is not None:
-            return image_hw, found_hw
-    labels_hw, _ = ndimage.label(mask_hw)
-    large = 1 + np.flatnonzero(np.bincount(labels_hw.ravel())[1:] >= SMALLEST)
-    if kind >= 1 - shapes or not len(large):
-        return structures.paint_shape(image_hw, rng)
-    return image_hw, labels_hw == rng.choice(large)
 
 
 def moved_crop(crop: Box, prompt: Prompt, rng: np.random.Generator) -> Box:

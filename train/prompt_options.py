@@ -24,6 +24,8 @@ class Learning:
         box_jitter: largest share of a box by which its sides are moved.
         shapes: share of the images whose object is a shape painted into it.
         structures: share of the images whose object is a structure of similar brightness.
+        slices: share of the slices of volumes for which the image is the slice before or after, the prompt the mask of
+            this one, and the object what goes on there, which may be nothing.
         root: power of the number of a data set's images with an object, in proportion to which it is drawn; 1 draws
             every image as often.
         augment: random changes of the images.
@@ -40,6 +42,7 @@ class Learning:
     box_jitter: float = 0.15
     shapes: float = 0.1
     structures: float = 0.15
+    slices: float = 0.25
     root: float = 0.1
     augment: Augmentation = Augmentation(
         flip=0.5,
@@ -66,7 +69,8 @@ class Learning:
             and 0 <= self.box_jitter < 0.5
             and min(self.shapes, self.structures) >= 0
             and self.shapes + self.structures <= 1
+            and 0 <= self.slices <= 1
         ):
             raise ValueError(
-                "learning.average must lie in [0, 1), box_jitter in [0, 0.5), shapes + structures in [0, 1]"
+                "learning.average must lie in [0, 1), box_jitter in [0, 0.5), shapes + structures and slices in [0, 1]"
             )

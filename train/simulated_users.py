@@ -114,14 +114,17 @@ def add_scribble(prompt: Prompt, region_hw: np.ndarray, positive: bool, rng: Gen
     return replace(prompt, scribbles=strokes_hw)
 
 
-def wrong_mask(truth_hw: np.ndarray, rng: Generator) -> np.ndarray:
-    """Draw a mask to be corrected: the truth moved, and then grown or shrunk; bool (H, W), never empty."""
+def wrong_mask(truth_hw: np.ndarray, rng: Generator, shift: float = 0.4, change: float = 0.3) -> np.ndarray:
+    """Draw a mask to be corrected: the truth moved, and then grown or shrunk; bool (H, W), never empty.
+
+    shift, change: how far at most, as shares of the object's sides and of its shorter side.
+    """
     _, _, height, width = bounding_box(truth_hw)
-    shift = np.round(rng.uniform(-0.4, 0.4, 2) * (height, width)).astype(int)
-    mask_hw = ndimage.shift(truth_hw.astype(np.uint8), shift, order=0).astype(bool)
-    steps = int(rng.integers(1, max(2, round(0.3 * min(height, width)))))
-    change = ndimage.binary_dilation if rng.random() < 0.5 else ndimage.binary_erosion
-    changed_hw = change(mask_hw, iterations=steps)
+    move = np.round(rng.uniform(-shift, shift, 2) * (height, width)).astype(int)
+    mask_hw = ndimage.shift(truth_hw.astype(np.uint8), move, order=0).astype(bool)
+    steps = int(rng.integers(1, max(2, round(change * min(height, width)))))
+    grow_or_shrink = ndimage.binary_dilation if rng.random() < 0.5 else ndimage.binary_erosion
+    changed_hw = grow_or_shrink(mask_hw, iterations=steps)
     return changed_hw if changed_hw.any() else truth_hw
 
 

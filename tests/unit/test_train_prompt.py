@@ -20,6 +20,7 @@ from train import (
     evaluate_prompts,
     prompt,
     prompt_data,
+    prompt_objects,
     prompt_peers,
     prompt_targets,
     prompt_validation,
@@ -174,6 +175,36 @@ def test_images_are_drawn_by_set_and_taken_by_number(phantoms):
         assert torch.equal(images[place], own.stored_nchw[index].float() / 255) and torch.equal(
             masks[place], own.stored_n1hw[index]
         )
+
+
+def test_for_a_share_of_slices_the_image_is_the_one_beside_and_the_prompt_the_mask_of_the_first(phantoms):
+    volume = replace(phantoms, groups=("a",) * 3 + ("b",) * (len(phantoms) - 3))
+    labelled = prompt_data.select_with_objects(volume)
+    objects = prompt_data.Objects([labelled], 0.0, 0.0, [volume])
+    assert prompt_data.rows_beside(labelled, volume)[:3].tolist() == [[-1, 1], [0, 2], [1, -1]]
+    images, masks = objects.take_slices(torch.tensor([0, 2]), 1.0, torch.Generator().manual_seed(0))
+    for place, (own, beside) in enumerate(((0, 1), (2, 1))):
+        assert torch.equal(masks[place, 1], volume.stored_n1hw[own, 0])
+        assert torch.equal(masks[place, 0], volume.stored_n1hw[beside, 0])
+        assert torch.equal(images[place], volume.stored_nchw[beside].float() / 255)
+    images, masks = objects.take_slices(torch.tensor([0, 2]), 0.0, torch.Generator())
+    assert not masks[:, 1].any() and torch.equal(images, objects.take(torch.tensor([0, 2]))[0])
+    single = prompt_data.Objects([prompt_data.select_with_objects(phantoms)], 0.0, 0.0)  # images, no volumes
+    assert not single.take_slices(torch.arange(4), 1.0, torch.Generator())[1][:, 1].any()
+
+
+def test_the_object_of_a_slice_is_what_goes_on_from_the_outline_beside_it_or_nothing():
+    image, other = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool)
+    other[2:8, 60:70] = True
+    moved = np.roll(DISC, 3, axis=1)
+    learning = prompt.Learning()
+    _, found, asked = prompt_objects.first_turn(image, np.stack([moved | other, DISC]), learning, rng())
+    assert (found == moved).all() and asked.box is None and not asked.positive
+    assert evaluate_prompts.dice(asked.mask, DISC) > 0.75
+    _, found, _ = prompt_objects.first_turn(image, np.stack([other, DISC]), learning, rng())
+    assert not found.any()  # the object has ended
+    _, found, asked = prompt_objects.first_turn(image, np.stack([DISC, np.zeros(SHAPE, bool)]), learning, rng(3))
+    assert found.any()
 
 
 def test_a_short_training_learns_to_follow_a_box(trained, quick_phantom):
