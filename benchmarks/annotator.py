@@ -8,7 +8,7 @@ proposal that is not good enough gives way to these. Images with a lesion only, 
 
 Seconds are those of the answers and, by the keystroke-level model, of the hand.
 
-  python -m benchmarks.annotator --data.name phantom --images 24
+  python -m benchmarks.annotator --data.name phantom --data.cases 100 --images 30
   python -m benchmarks.annotator --data.name busi --data.root Dataset_BUSI_with_GT --images 30
 """
 
@@ -46,7 +46,7 @@ class Annotator:
         weights: the segmentation network that proposes; empty for the data set's assistant, and for phantoms BUSI's.
         prompt: the network that answers boxes and clicks.
         features: further networks whose features scribbles are compared with, beside the proposing network's and none.
-        part: of the networks' split when the data set is theirs: train, val or test; of none of them in train.
+        part: train, val or test, of the first network that has a split of the data set.
         images: at most this many, evenly spread; 0 is all.
         dsc: the Dice coefficient at which an image is done.
         most: gestures after which the annotator gives up.
@@ -79,14 +79,16 @@ class Networks:
 
 
 def choose_images(options: Annotator, stack: Stack, networks: Sequence[Network]) -> list[int]:
-    """Return the numbers of the images to outline: with a lesion and, where the data set is the networks' own, held
-    out.
+    """Return the numbers of the images to outline: with a lesion, and held out where the data set is the networks' own.
 
-    Of the first network's part, and in no network's training part.
+    Of the first network's part or of none of its parts, and in no network's training part.
     """
-    own = [splits.restore(network.metadata["split"]) for network in networks if "split" in network.metadata]
-    own = [split for split in own if split.dataset == stack.name]
-    wanted = set(own[0].part(options.part)).difference(*(split.train for split in own)) if own else set(stack.groups)
+    about = [network.metadata for network in networks]
+    values = [each for one in about for each in (*([one["split"]] if "split" in one else []), *one.get("splits", ()))]
+    own = [split for split in map(splits.restore, values) if split.dataset == stack.name]
+    wanted = set(stack.groups).difference(*(split.train for split in own))
+    if own:
+        wanted -= set(own[0].part("all")) - set(own[0].part(options.part))
     found = [
         i for i, group in enumerate(stack.groups) if group in wanted and bool(stack.take(torch.tensor([i]))[1].any())
     ]
@@ -151,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     others = {weights.stem: proposer} | {Path(path).stem: inference.open_network(path) for path in options.features}
     networks = Networks(proposer, inference.open_network(options.prompt), {NOTHING: None, **others})
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
-    indices = choose_images(options, stack, list(others.values()))
+    indices = choose_images(options, stack, [*others.values(), networks.prompt])
     kept: dict[str, list[Session]] = {}
     for i in tqdm(indices, desc="outlining", unit="img"):
         images_1chw, masks_11hw = stack.take(torch.tensor([i]))

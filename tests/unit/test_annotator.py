@@ -161,11 +161,18 @@ def test_only_held_out_images_with_a_lesion_take_part(phantoms):
             }
 
     options, (a, b, c, normal) = annotator.Annotator(), phantoms.groups[:4]
-    assert annotator.choose_images(options, phantoms, [Made("phantom", [a], [b, c, normal])]) == [1, 2]
-    assert annotator.choose_images(options, phantoms, [Made("phantom", [a], [b, c]), Made("phantom", [b], [c])]) == [2]
-    assert annotator.choose_images(options, phantoms, [Made("busi", [a], [b])]) == [0, 1, 2, 4, 5, 6, 8, 9, 10]
+    lesions = [0, 1, 2, 4, 5, 6, 8, 9, 10]
+    one, other = Made("phantom", [a], [b, c, normal]), Made("phantom", [b], [c])
+    assert annotator.choose_images(options, phantoms, [one]) == lesions[1:]  # those of no part are held out too
+    assert annotator.choose_images(options, phantoms, [one, other]) == lesions[2:]
+    assert annotator.choose_images(options, phantoms, [Made("busi", [a], [b])]) == lesions
+    part = annotator.Annotator(part="val")
+    assert annotator.choose_images(part, phantoms, [one]) == lesions[3:]  # not of the test part
+    several = Made("busi", [a], [b])
+    several.metadata = {"splits": [one.metadata["split"]]}  # as in a prompt network
+    assert annotator.choose_images(options, phantoms, [several]) == lesions[1:]
     with pytest.raises(ValueError, match="no image"):
-        annotator.choose_images(options, phantoms, [Made("phantom", [a], [normal])])
+        annotator.choose_images(options, phantoms, [Made("phantom", list(phantoms.groups), [normal])])
 
 
 def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quick_phantom, small_weights):
