@@ -184,7 +184,7 @@ def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quic
         "--data.name",
         "phantom",
         "--data.cases",
-        "3",
+        "67",  # the prompt network has learnt from most of the first 64
         "--images",
         "1",
         "--most",
