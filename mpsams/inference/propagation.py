@@ -13,7 +13,7 @@ import numpy as np
 from mpsams.inference import Network
 from mpsams.inference.prompts import Prompt, segment_prompt
 
-LEAST_CONFIDENCE = 0.78  # expected DSC below which a slice ends the propagation
+LEAST_CERTAINTY = 0.4  # product of the slices' expected DSC so far, below which a slice ends the propagation
 LEAST_OVERLAP = 0.55  # DSC with the mask of the slice before, likewise
 
 
@@ -31,15 +31,17 @@ def propagate(
 ) -> Iterator[SliceMask]:
     """Yield masks of the slices ``indices``, each from the mask of the one before, beginning with ``start``.
 
-    unit_of: returns a slice, float (H, W) in [0, 1]. Ends before the first slice on which the network is not confident,
-    finds nothing, or finds something else than on the slice before. ValueError for an empty mask to start with.
+    unit_of: returns a slice, float (H, W) in [0, 1]. Ends before the first slice on which the network finds nothing or
+    something else than on the slice before, or by which it has become unsure: its doubts about all slices since
+    ``start`` add up, since where an object ends can hardly be seen. ValueError for an empty mask to start with.
     """
     if not start.mask.any():
         raise ValueError("the mask to propagate is empty; draw one first")
-    before = start
+    before, certainty = start, 1.0
     for index in indices:
         found = segment_prompt(network, unit_of(index), Prompt(mask=before.mask))
-        if found.confidence < LEAST_CONFIDENCE or dice(found.mask, before.mask) < LEAST_OVERLAP:
+        certainty *= found.confidence
+        if certainty < LEAST_CERTAINTY or dice(found.mask, before.mask) < LEAST_OVERLAP:
             return
         before = SliceMask(index, found.mask, found.confidence)
         yield before

@@ -38,11 +38,16 @@ def test_each_slice_is_prompted_with_the_mask_of_the_one_before(network):
     assert all(np.array_equal(prompt.mask, disc(10 + k)) for k, prompt in enumerate(network))
 
 
-@pytest.mark.parametrize("wrong", [disc(12) * 0.5, np.zeros((40, 40)), disc(33) * 0.9])
+@pytest.mark.parametrize("wrong", [disc(12) * 0.4, np.zeros((40, 40)), disc(33) * 0.9])
 def test_it_ends_where_the_network_is_unsure_finds_nothing_or_something_else(network, wrong):
     slices = [disc(10) * 0.9, disc(11) * 0.9, wrong, disc(13) * 0.9]
     found = list(propagate(None, slices.__getitem__, SliceMask(0, disc(10), 1.0), range(1, 4)))
     assert [each.index for each in found] == [1]
+
+
+def test_doubts_about_several_slices_add_up(network):
+    found = list(propagate(None, lambda index: disc(10) * 0.8, SliceMask(0, disc(10), 1.0), range(1, 20)))
+    assert len(found) == 4 and 0.8**4 >= propagation.LEAST_CERTAINTY > 0.8**5
 
 
 def test_it_goes_backwards_too_and_refuses_an_empty_start(network):
