@@ -56,7 +56,8 @@ def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
         *(data_row(data, split) for data, split in zip(about["data"]["sets"], about["splits"], strict=True)),
         (
             f"| Also | shapes painted into them ({learning['shapes']:.0%}), structures in them"
-            f" ({learning['structures']:.0%}) |"
+            f" ({learning['structures']:.0%}); in volumes, the mask of the slice beside as the prompt"
+            f" ({learning.get('slices', 0.0):.0%}) |"
         ),
         f"| Begun from | {begun} |",
         (

@@ -359,6 +359,7 @@ def test_it_is_published_as_prompt_with_a_card_from_its_evaluations(trained, tmp
     card = (folder / "prompt.md").read_text()
     assert f"| phantom | 6 | {means['box']['dsc']:.3f}" in card and checkpoint.load(path).sha256 in card
     assert "parts 52/6/6 images" in card
+    assert f"in volumes, the mask of the slice beside as the prompt ({prompt.Learning().slices:.0%})" in card
     assert path.stat().st_size < 0.6 * trained.stat().st_size
     publish.main([str(trained.parent), "--weights", str(folder), "--overwrite"])
     assert not (folder / "prompt-phantom.json").exists()
