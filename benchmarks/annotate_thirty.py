@@ -7,7 +7,6 @@ end the masks on the disk are compared with those that the page held when they w
 export with those that were added. Images are phantoms, or drawn by a seed from the test parts of data sets, which the
 prompt network has not seen; of volumes, slices with a lesion.
 
-  python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT
   python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT brats=lgg_t1 hecktor=openkbp_ct --images 12
 """
 
@@ -38,10 +37,10 @@ from mpsams.datasets import phantom
 
 PROMPT = Path(__file__).resolve().parents[1] / "weights" / "prompt.safetensors"
 HELD = "() => document.querySelector('#annotate .annotate').parentElement.snapshot()"
-# the address names the image on screen, which is written a moment after the image is shown
 ADDRESSED = """() => 'idle' in document.documentElement.dataset &&
     [...new URLSearchParams(document.querySelector('#shown [data-address]').dataset.address)]
         .every(([key, value]) => new URLSearchParams(location.search).get(key) === value)"""
+ANSWERED = "'idle' in document.documentElement.dataset"  # also where a further box changes nothing
 IDLE = "() => !document.querySelector('.annotate.busy') && document.querySelector('.annotate.open')"
 
 
@@ -136,7 +135,8 @@ class Annotator:
             steps = page.evaluate(HELD)["steps"]
             self.box(part_hw)
             drawn = time.perf_counter()
-            page.wait_for_function(f"steps => ({HELD})().steps > steps", arg=steps)
+            page.evaluate("() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+            page.wait_for_function(f"steps => ({HELD})().steps > steps || {ANSWERED}", arg=steps)
             self.answers.append(time.perf_counter() - drawn)
         if not truth_hw.any() and page.locator("[data-action=clear]").is_enabled():
             page.locator("[data-action=clear]").click()

@@ -20,9 +20,7 @@ from benchmarks.doc_results import (
     longer,
     low_labels,
     orders,
-    prompt_starts,
     prompts,
-    prompts_unseen,
     prompts_volumes,
     results,
     rivals,
@@ -36,7 +34,7 @@ from benchmarks.doc_selectors import (
     selector_parameters,
     shared_information,
 )
-from benchmarks.doc_speed import annotated_in_browser, clients, gestures, hall, learning_table, packing, speed
+from benchmarks.doc_speed import clients, gestures, hall, learning_table, packing, speed
 from benchmarks.doc_tables import ROOT, table
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -78,7 +76,6 @@ TABLES |= {
 TABLES |= {
     "orders": orders,
     "gestures": gestures,
-    "annotated_in_browser": annotated_in_browser,
     "learnt": learning_table,
     "clients": clients,
     "hall": hall,
@@ -87,9 +84,7 @@ TABLES |= {
     "modules": modules,
     "selector_parameters": selector_parameters,
     "prompts": prompts,
-    "prompts_unseen": prompts_unseen,
     "prompts_volumes": prompts_volumes,
-    "prompt_starts": prompt_starts,
     "assistants": assistants,
     "low_labels": low_labels,
 }
