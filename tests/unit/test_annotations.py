@@ -780,13 +780,13 @@ def test_disagreement_of_votes_against_loops():
             acquisition.vote_disagreement(wrong)
 
 
-def test_urgency_of_chances():
+def test_urgency_of_probabilities():
     assert acquisition.entropy(np.array([0.0, 1.0])) == 0 and acquisition.entropy(np.full((3, 4), 0.5)) == 1
     p = np.random.default_rng(0).random((7, 3))
     slow = sum(-v * math.log2(v) - (1 - v) * math.log2(1 - v) for v in p.flat) / 21
     assert acquisition.entropy(p) == pytest.approx(slow)
     for wrong in (np.array([1.1]), np.array([math.nan]), np.zeros(0), np.array([-0.1])):
-        with pytest.raises(ValueError, match="expected chances"):
+        with pytest.raises(ValueError, match="expected probabilities"):
             acquisition.entropy(wrong)
 
 
