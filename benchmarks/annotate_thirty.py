@@ -1,11 +1,11 @@
 """Thirty images annotated in Chromium by real mouse and key events: seconds and clicks per image, and what was saved
 and exported.
 
-Each image of the queue is outlined with a box around each part of its true lesion, dragged with the mouse, and accepted
-with Enter; one without lesion is accepted with Shift+Enter. After every tenth image the page is loaded again. In the
-end the masks on the disk are compared with those that the page held when they were accepted, and the names in the
-export with those that were added. Images are phantoms, or drawn by a seed from the test parts of data sets, which the
-prompt network has not seen; of volumes, slices with a lesion.
+Each image of the queue is outlined with a box around each part of its true lesion but specks, dragged with the mouse,
+and accepted with Enter; one without lesion is accepted with Shift+Enter. After every tenth image the page is loaded
+again. In the end the masks on the disk are compared with those that the page held when they were accepted, and the
+names in the export with those that were added. Images are phantoms, or drawn by a seed from the test parts of data
+sets, which the prompt network has not seen; of volumes, slices with a lesion.
 
   python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT brats=lgg_t1 hecktor=openkbp_ct --images 12
 """
@@ -28,12 +28,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import keep
-from benchmarks.annotator_sessions import connected_parts
 from benchmarks.image_list import FLAGS, running
 from mpsams import checkpoint, datasets, splits
 from mpsams.annotation import masks, protocol
 from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
+from train.prompt_objects import large_parts
 
 PROMPT = Path(__file__).resolve().parents[1] / "weights" / "prompt.safetensors"
 HELD = "() => document.querySelector('#annotate .annotate').parentElement.snapshot()"
@@ -131,7 +131,7 @@ class Annotator:
         self.idle()
         name, key = page.locator("[data-part=title]").inner_text(), page.evaluate(HELD)["key"]
         truth_hw = self.truths[name]
-        for part_hw in connected_parts(truth_hw):
+        for part_hw in large_parts(truth_hw):
             steps = page.evaluate(HELD)["steps"]
             self.box(part_hw)
             drawn = time.perf_counter()

@@ -8,7 +8,7 @@ proposal that is not good enough gives way to these. Images with a lesion only, 
 
 Seconds are those of the answers and, by the keystroke-level model, of the hand.
 
-  python -m benchmarks.annotator --data.name phantom --data.cases 100 --images 30
+  python -m benchmarks.annotator --data.name phantom
   python -m benchmarks.annotator --data.name busi --data.root Dataset_BUSI_with_GT --images 30
 """
 

@@ -72,6 +72,29 @@ def prompt_row(words: str, title: str, images: int, result: dict) -> list[str]:
     return [words, title, str(images), *overlaps, f"{median} ({needed['reached']:.0%})", f"{result['ms_p95']:.0f}"]
 
 
+def prompts_unseen() -> str:
+    """Return the DSC of prompt networks on the test part of the data set that they were trained without, and of the
+    shipped network, which has seen it.
+    """
+    found = record(ROOT / "benchmarks" / "prompt_starts.json")["unseen"]
+    titles = {"seen": "the shipped network", "unseen": "trained without it"}
+    rows = [
+        [SETS[data], titles[name], *_dice_and_gain(values)]
+        for data, networks in found.items()
+        for name, values in networks.items()
+    ]
+    return table(["", "network", "objects", "box", "1 click", "3 clicks"], rows)
+
+
+def _dice_and_gain(values: dict) -> list[str]:
+    """Return the cells of a network: objects, and DSC of a box and of clicks, with the gain over the first network."""
+    cells = [str(values["objects"])]
+    for name, found in (("box", values["box"]), *((count, values["clicks"][count]) for count in ("1", "3"))):
+        gain = values.get("gain", {}).get(name)
+        cells.append(f"{found['dsc']:.3f}" + (f" ({gain[1]:+.3f} … {gain[2]:+.3f})" if gain else ""))
+    return cells
+
+
 def prompts_volumes() -> str:
     """Return the DSC of whole volumes from a box on one slice, and on three."""
     rows = []

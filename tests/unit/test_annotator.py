@@ -183,8 +183,6 @@ def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quic
     options = [
         "--data.name",
         "phantom",
-        "--data.cases",
-        "67",  # the prompt network has learnt from most of the first 64
         "--images",
         "1",
         "--most",
