@@ -33,7 +33,8 @@ from mpsams import checkpoint, datasets, splits
 from mpsams.annotation import masks, protocol
 from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
-from train.prompt_objects import large_parts
+from train.prompt_objects import SMALLEST
+from train.simulated_users import connected_parts
 
 PROMPT = Path(__file__).resolve().parents[1] / "weights" / "prompt.safetensors"
 HELD = "() => document.querySelector('#annotate .annotate').parentElement.snapshot()"
@@ -131,7 +132,7 @@ class Annotator:
         self.idle()
         name, key = page.locator("[data-part=title]").inner_text(), page.evaluate(HELD)["key"]
         truth_hw = self.truths[name]
-        for part_hw in large_parts(truth_hw):
+        for part_hw in connected_parts(truth_hw, SMALLEST):
             steps = page.evaluate(HELD)["steps"]
             self.box(part_hw)
             drawn = time.perf_counter()
@@ -216,9 +217,7 @@ def check(folder: Path, found: dict, pictures: dict[str, Picture]) -> dict:
 def main() -> None:
     """Run the measurement and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", nargs="+", default=[], metavar="NAME=FOLDER", help="data sets to draw from (default: phantoms)"
-    )
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=FOLDER", help="data sets (default: phantoms)")
     parser.add_argument("--images", type=int, default=30)
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from benchmarks.annotator_strokes import brush, pen
 from mpsams import metrics
@@ -81,12 +80,6 @@ class Effort:
         return dsc < self.goal and gestures < self.most
 
 
-def connected_parts(mask_hw: np.ndarray) -> list[np.ndarray]:
-    """Return the connected parts of a mask, the largest first."""
-    labels_hw, _ = ndimage.label(mask_hw)
-    return [labels_hw == number + 1 for number in np.argsort(-np.bincount(labels_hw.ravel())[1:], kind="stable")]
-
-
 def annotate_by_brush(truth_hw: np.ndarray, start_hw: np.ndarray, effort: Effort) -> Session:
     """Paint until the goal is reached, from a mask, bool (H, W)."""
     rng, mask_hw, dsc, lengths = np.random.default_rng(effort.seed), start_hw, [dice(start_hw, truth_hw)], []
@@ -118,7 +111,7 @@ def annotate_by_prompts(
     """Mark each part of a lesion by a box or a click, the largest first, and then click into the largest error, until
     the goal is reached. The first answer takes the place of the mask that it starts from.
     """
-    rng, parts = np.random.default_rng(effort.seed), connected_parts(truth_hw)
+    rng, parts = np.random.default_rng(effort.seed), simulated_users.connected_parts(truth_hw)
     asked: list[Prompt] = []
     found: list[np.ndarray] = []
     dsc, lengths, ms = [dice(start_hw, truth_hw)], list[int](), list[float]()

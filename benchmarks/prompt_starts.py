@@ -61,17 +61,21 @@ def main(argv: Sequence[str] | None = None) -> dict:
     for name, path in options.unseen.items():
         if name in (seen := [each["dataset"] for each in checkpoint.metadata(path)["splits"]]):
             raise ValueError(f"{path} was trained on {', '.join(seen)}, so it is not one without {name!r}")
-    starts = {name: measure_part(stack.of(own[name].val), options.starts, options) for name, stack in stacks.items()}
+    starts = {
+        name: measure_part(stack.of(own[name].val), options.starts, options)
+        for name, stack in stacks.items()
+        if options.starts
+    }
     unseen = {
         name: measure_part(stacks[name].of(own[name].test), {"seen": options.network, "unseen": path}, options)
         for name, path in options.unseen.items()
     }
-    found = {"starts": starts, "unseen": unseen, "draws": {**describe(options.starts), **describe(options.unseen)}}
+    found = {"starts": starts, "unseen": unseen, "draws": count_draws(options.starts) | count_draws(options.unseen)}
     keep("prompt_starts", found, options.quick)
     return found
 
 
-def describe(paths: dict[str, str]) -> dict[str, int]:
+def count_draws(paths: dict[str, str]) -> dict[str, int]:
     """Return how many images each network was trained on in all, repeats included, by name."""
     about = {name: checkpoint.metadata(path) for name, path in paths.items()}
     return {name: each["config"]["learning"]["epochs"] * each["seen"] for name, each in about.items()}
@@ -90,7 +94,7 @@ def measure_part(stack: Stack, paths: dict[str, str], options: PromptStarts) -> 
         )
         for name, path in paths.items()
     }
-    first = next(iter(rows.values()), [])
+    first = next(iter(rows.values()))
     return {
         name: {"objects": len(objects)}
         | summarise(values)

@@ -68,7 +68,7 @@ def middle(low: float, high: float) -> tuple[float, float]:
 def to_unit(image_hw: np.ndarray, span: tuple[float, float]) -> np.ndarray:
     """Map values to [0, 1], the ends of ``span`` (see ``window``) to 0 and 1: float32 of the same shape, clipped."""
     low, high = span
-    # of a span that float32 has no number for
+    # float64 where the span is larger than float32 can hold
     kind = np.float32 if high - low <= float(np.finfo(np.float32).max) else np.float64
     image = (np.asarray(image_hw, dtype=kind) - kind(low)) / kind(max(high - low, 1e-6))  # type: ignore[operator]
     return np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)

@@ -25,7 +25,7 @@ def first_turn(
     errors, and the object what goes on from that part, which may be nothing.
     """
     mask_hw, followed_hw = masks_2hw
-    parts = large_parts(followed_hw)
+    parts = simulated_users.connected_parts(followed_hw, SMALLEST)
     if parts:
         part_hw = parts[rng.integers(len(parts))]
         labels_hw, _ = ndimage.label(mask_hw)
@@ -34,12 +34,6 @@ def first_turn(
         return image_hw, object_hw, Prompt(mask=outlined_hw)
     image_hw, object_hw = choose_object(image_hw, mask_hw, learning.shapes, learning.structures, rng)
     return image_hw, object_hw, simulated_users.first_prompt(object_hw, learning.box_jitter, rng)
-
-
-def large_parts(mask_hw: np.ndarray) -> list[np.ndarray]:
-    """Return the connected parts of a mask that have at least ``SMALLEST`` pixels."""
-    labels_hw, _ = ndimage.label(mask_hw)
-    return [labels_hw == 1 + label for label in np.flatnonzero(np.bincount(labels_hw.ravel())[1:] >= SMALLEST)]
 
 
 def choose_object(
@@ -54,7 +48,7 @@ def choose_object(
         found_hw = structures.find_structure(image_hw, rng)
         if found_hw is not None:
             return image_hw, found_hw
-    parts = large_parts(mask_hw)
+    parts = simulated_users.connected_parts(mask_hw, SMALLEST)
     if kind >= 1 - shapes or not parts:
         return structures.paint_shape(image_hw, rng)
     return image_hw, parts[rng.integers(len(parts))]

@@ -25,8 +25,17 @@ NEXT = {"click": 0.65, "scribble": 0.15, "nothing": 0.2}  # how often a further 
 DEEPEST = 0.5  # how often a training's click is at the deepest point, as an evaluation's always is
 
 
+def connected_parts(mask_hw: np.ndarray, least: int = 1) -> list[np.ndarray]:
+    """Return the connected parts of a mask with at least so many pixels, the largest first; of equal ones the first in
+    reading order.
+    """
+    labels_hw, _ = ndimage.label(mask_hw)
+    sizes = np.bincount(labels_hw.ravel())[1:]
+    return [labels_hw == 1 + number for number in np.argsort(-sizes, kind="stable") if sizes[number] >= least]
+
+
 def largest_part(mask_hw: np.ndarray) -> np.ndarray:
-    """Return the largest connected part of a mask, bool (H, W); of equal ones the first in reading order."""
+    """Return the largest connected part of a mask, bool (H, W); an empty mask as it is."""
     labels_hw, count = ndimage.label(mask_hw)
     return mask_hw if count < 2 else labels_hw == 1 + np.bincount(labels_hw.ravel())[1:].argmax()
 

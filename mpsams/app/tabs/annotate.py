@@ -183,7 +183,7 @@ class Listeners:
             reply = annotation.open(link.image, author(user))
             opened = annotation.case
             if opened is not None and opened.item == link.image and (link.plane or link.slice):
-                with suppress(ValueError):  # which the page's address tells
+                with suppress(ValueError):  # a wrong plane or slice, which the page's address reports
                     moved = move_to_link(opened, link, annotation.loader.clustering(opened))
                     reply = annotation.show(moved, author(user)) or reply
             return self._show_reply(annotation, reply, case)
