@@ -35,7 +35,7 @@ from benchmarks.doc_selectors import (
     selector_parameters,
     shared_information,
 )
-from benchmarks.doc_speed import clients, gestures, hall, learning_table, packing, speed
+from benchmarks.doc_speed import annotated_in_browser, clients, gestures, hall, learning_table, packing, speed
 from benchmarks.doc_tables import ROOT, table
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -77,6 +77,7 @@ TABLES |= {
 TABLES |= {
     "orders": orders,
     "gestures": gestures,
+    "annotated_in_browser": annotated_in_browser,
     "learnt": learning_table,
     "clients": clients,
     "hall": hall,
