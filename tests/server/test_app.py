@@ -82,6 +82,35 @@ def test_a_disk_that_takes_no_file_is_reported_wherever_it_happens(monkeypatch, 
     assert "secret" not in str(error.value)
 
 
+def test_a_step_of_a_generator_leaves_the_values_of_the_step_before_as_they_are():
+    """gradio's client makes edits within a value in an object that the page may not have read yet."""
+    with GuardedBlocks() as page:
+        column, numbers = gr.Column(visible=False), gr.HTML()
+
+        def steps():
+            yield {column: gr.Column(visible=True)}
+            yield {numbers: "a table"}
+            yield {numbers: "a table and a plot"}
+
+        listener = gr.Button().click(steps, [], [column, numbers])
+    page.queue()
+
+    async def answers() -> list:
+        iterator, sent = None, []
+        for _ in range(3):
+            about = {"session_hash": "a", "event_id": "b", "iterator": iterator, "state": page.state_holder["a"]}
+            result = await page.process_api(page.fns[listener["id"]], [], **about)
+            sent.append(result["data"])
+            iterator = result["iterator"]
+        return sent
+
+    first, second, third = asyncio.run(answers())
+    assert first[0]["visible"] is True
+    assert second[1] == [["replace", [], "a table"]] and third[1] == [["replace", [], "a table and a plot"]]
+    assert [edit[:2] for edit in second[0]] == [["replace", []]] and "visible" not in second[0][0][2]
+    assert third[0] == []
+
+
 def test_components_that_stay_as_they_are_are_not_made_anew(monkeypatch):
     with GuardedBlocks() as page:
         html, radio, state, box = gr.HTML("old"), gr.Radio(["a", "b"]), gr.State(1), gr.Textbox("old")

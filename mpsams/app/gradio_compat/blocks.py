@@ -16,13 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import gradio as gr
+from gradio import utils
 from gradio.block_function import BlockFunction
 from gradio.data_classes import PredictBodyInternal
 from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
 from gradio_client.utils import traverse
 
 from mpsams.annotation import disk
-from mpsams.app.gradio_compat.changed_outputs import postprocess_changed
+from mpsams.app.gradio_compat.changed_outputs import postprocess_changed, replace_changed
 from mpsams.app.gradio_compat.fair_queue import FairQueue, Keys, Lane
 from mpsams.app.gradio_compat.session_state import SESSIONS
 from mpsams.app.server import arguments
@@ -38,6 +39,7 @@ AGAIN = (
 )
 
 log = logging.getLogger("mpsams.app")
+utils.diff = replace_changed
 
 
 class GuardedBlocks(gr.Blocks):

@@ -37,6 +37,16 @@ async def postprocess_changed(postprocess: Callable, block_fn, predictions, *arg
     return sent
 
 
+def replace_changed(before: object, after: object) -> list:
+    """Return the edits that make a step's value of an output from the step's before, as ``gradio.utils.diff`` does, but
+    only ever of the whole value.
+
+    gradio's client makes edits within a value in the object of the step before, which the page may not have read yet,
+    so that the page would never see what only that step changed (6.31).
+    """
+    return [] if before == after else [["replace", [], after]]
+
+
 def _is_skip(value: object) -> bool:
     return isinstance(value, dict) and value == gr.skip()
 
