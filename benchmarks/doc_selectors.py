@@ -7,7 +7,7 @@ from benchmarks.doc_tables import ROOT, _round_text, _slashed, _with_quartiles, 
 from mpsams import clusters
 
 SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
-READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
+SELECTORS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
 
 
 def ranking() -> str:
@@ -92,16 +92,16 @@ def mask_uncertainty() -> str:
 
     def bits(ratio: str, epoch: int) -> list[str]:
         random, first = (("base", "base_mps"), ("base_ams", "mps_ams"))[ratio == "adaptive"]
-        pairs = [("random", random), *((reading, first) for reading in READINGS)]
+        pairs = [("random", random), *((reading, first) for reading in SELECTORS)]
         return [
             _slashed(result["undecided"][order][name]["mean"][result["epochs"].index(epoch)] for order, name in pairs)
             for result in found
         ]
 
     def broken(key: str, form: str = "{}") -> list[str]:
-        return [_slashed((result["ordering"][reading][key] for reading in READINGS), form) for result in found]
+        return [_slashed((result["ordering"][reading][key] for reading in SELECTORS), form) for result in found]
 
-    sizes = [" / ".join(_with_quartiles(result["cluster_size"][reading]) for reading in READINGS) for result in found]
+    sizes = [" / ".join(_with_quartiles(result["cluster_size"][reading]) for reading in SELECTORS) for result in found]
     rows = [
         ["images", *(str(result["images"]) for result in found)],
         [f"patches of {found[0]['patches']} in the lesion cluster (quartiles)", *sizes],
@@ -124,7 +124,7 @@ def shared_information() -> str:
     readings, one block.
     """
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
-    orders = ("random", *READINGS, "block")
+    orders = ("random", *SELECTORS, "block")
 
     def at(ratio: float, each: bool = False) -> list[str]:
         cells = []
@@ -144,7 +144,7 @@ def shared_information() -> str:
     def more(ratio: float) -> list[str]:
         return [
             _slashed(
-                (result["more_than_random"][reading][result["ratios"].index(ratio)] for reading in READINGS), "{:.0%}"
+                (result["more_than_random"][reading][result["ratios"].index(ratio)] for reading in SELECTORS), "{:.0%}"
             )
             for result in found
         ]

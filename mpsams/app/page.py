@@ -68,7 +68,7 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
         header = gr.HTML(render("header"), js_on_load=scripts(), elem_id="top")
         unusable = gr.HTML(unusable_weights(registry), elem_id="left-out", elem_classes="stage")
         session.on_open(lambda: unusable_weights(registry), [], unusable)
-        with gr.Row(elem_id="desk", equal_height=False):
+        with gr.Row(elem_id="workspace", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):
                 session.sidebar = Sidebar(session)
             with gr.Column(scale=1, min_width=300, elem_id="main"), session.tabs.render():

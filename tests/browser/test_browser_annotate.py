@@ -343,7 +343,7 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
     cleared(page)
     saved(page, "saved on disk")
     app.stop()
-    page.evaluate("document.querySelector('.annotate').dataset.patience = 500")
+    page.evaluate("document.querySelector('.annotate').dataset.answerTimeout = 500")
     height, width = shape_of(page)
     row = 0.3 if leave else 0.6
     expected = stroke(page, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)

@@ -191,7 +191,7 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
 def test_without_an_answer_it_says_so_and_tries_again_with_the_newest_mask(opened):
     server = Server([RAMP], deaf=2)
     page = opened(server)
-    page.evaluate("document.querySelector('.annotate').dataset.patience = 400")
+    page.evaluate("document.querySelector('.annotate').dataset.answerTimeout = 400")
     drag(page, [page_point(page, 10, 10), page_point(page, 20, 12)])
     saved(page, "not saved yet, trying again")
     drag(page, [page_point(page, 40, 10), page_point(page, 50, 42)])
@@ -261,7 +261,7 @@ def test_one_press_takes_back_a_scribble_with_what_it_made_of_the_mask(opened):
     saved(page, "kept")
     assert not server.masks[0].any() and held(page)["steps"] == 0
     server.deaf = 1  # its reply comes late: after the scribble was taken back it changes nothing
-    page.evaluate("document.querySelector('.annotate').dataset.patience = 600")
+    page.evaluate("document.querySelector('.annotate').dataset.answerTimeout = 600")
     drag(page, [page_point(page, 15, 15), page_point(page, 45, 18)])
     wait_until(lambda: server.commands[-1]["action"] == "scribble" and not server.deaf)
     page.keyboard.press("Control+z")

@@ -5,6 +5,7 @@ name each.
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +88,17 @@ def test_no_two_public_classes_have_one_name():
 def test_the_counting_finds_planted_words(source, lines, names):
     tree = ast.parse(source)
     assert questions(tree) == lines and participles(tree) == names
+
+
+# Names of this project's early versions, and the words that took their place.
+RETIRED = {"film": "figure", "films": "figures", "desk": "workspace", "patience": "answer_timeout"}
+
+
+def test_no_page_or_module_uses_a_retired_name():
+    found = {
+        (path.relative_to(ROOT).as_posix(), word)
+        for pattern in ("*.py", "*.js", "*.css", "*.html")
+        for path in (ROOT / "mpsams").rglob(pattern)
+        for word in re.findall(rf"\b({'|'.join(RETIRED)})\b", path.read_text(encoding="utf-8"), re.IGNORECASE)
+    }
+    assert found == set()

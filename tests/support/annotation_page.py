@@ -62,7 +62,7 @@ def folder(path: Path) -> Path:
 
 
 class Page:
-    """A browser tab: a desk and the sheet it was last given."""
+    """A browser tab: an annotation session and the sheet it was last given."""
 
     def __init__(self, registry: ModelRegistry, project: Project | None, user: str = "Dr. A") -> None:
         self.session, self.user, self.request_id, self.slice_view, self.mask = (

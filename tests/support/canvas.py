@@ -192,7 +192,7 @@ def opened(stand, desktop, request):
         stand.server, page = server, desktop
         page.wrong.clear()
         page.evaluate(
-            "() => { document.querySelector('.annotate').dataset.patience = 20000;"
+            "() => { document.querySelector('.annotate').dataset.answerTimeout = 20000;"
             " document.querySelector('#again').click(); }"
         )
         page.wait_for_function(

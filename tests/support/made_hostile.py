@@ -214,7 +214,7 @@ def _instances() -> list[tuple]:
     return [
         ("slice", instance(frames[0], "1"), ExplicitVRLittleEndian),
         ("implicit", instance(frames[0], "1"), ImplicitVRLittleEndian),
-        ("film", instance(frames, "2"), ExplicitVRLittleEndian),
+        ("cine", instance(frames, "2"), ExplicitVRLittleEndian),
         ("enhanced", enhanced(frames, places), ExplicitVRLittleEndian),
         ("colour", instance(np.stack([small] * 3, -1), "3"), ExplicitVRLittleEndian),
         *(

@@ -251,10 +251,10 @@ def test_values_that_no_png_holds_are_rounded_and_reported(tmp_path):
         assert np.abs(again.voxels_xyz - scan.voxels_xyz).max() < (1e-5 if name == "bright" else 0.002)
 
 
-def test_a_film_and_hounsfield_units_without_geometry(tmp_path):
-    film = Scan(random((30, 20, 4)).astype(np.float32), "ultrasound", "")
+def test_a_cine_loop_and_hounsfield_units_without_geometry(tmp_path):
+    cine = Scan(random((30, 20, 4)).astype(np.float32), "ultrasound", "")
     flat = Scan(noise((40, 30, 1)), "ct", "", 1.0, -24.0)
-    items = [Annotated(film, random((30, 20, 4), 1)), Annotated(flat, random((40, 30, 1), 2))]
+    items = [Annotated(cine, random((30, 20, 4), 1)), Annotated(flat, random((40, 30, 1), 2))]
     written = exports.write(items, "folder", tmp_path / "out")
     assert written.places == ("masks/image-0001.nii.gz", "masks/image-0002.nii.gz")
     image = nibabel.load(tmp_path / "out" / "images" / "image-0002.nii.gz")

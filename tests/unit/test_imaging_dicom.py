@@ -450,7 +450,7 @@ def test_enhanced_moments_are_choices(tmp_path, syntax):
         )
 
 
-def test_a_film_has_moments(tmp_path):
+def test_a_cine_loop_has_moments(tmp_path):
     frames = noise((7, ROWS, COLUMNS, 3), dtype=np.uint8, low=0, high=256)
     scan = one(tmp_path, frames, **PICTURE | {"SOPClassUID": UltrasoundMultiFrameImageStorage})
     assert scan.affine is None and scan.planes == ("axial",) and "moments, not places" in scan.notes[0]
@@ -463,9 +463,9 @@ def test_a_film_has_moments(tmp_path):
     assert scan.affine is None and np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), grey)
 
 
-def test_two_films_are_two_choices(tmp_path):
-    films = {n: instance(noise((n, ROWS, COLUMNS), dtype=np.uint8, low=0, high=256), f"{n}", **PICTURE) for n in (3, 4)}
-    files = [save(film, tmp_path / f"{n}") for n, film in films.items()]
+def test_two_cine_loops_are_two_choices(tmp_path):
+    loops = {n: instance(noise((n, ROWS, COLUMNS), dtype=np.uint8, low=0, high=256), f"{n}", **PICTURE) for n in (3, 4)}
+    files = [save(cine, tmp_path / f"{n}") for n, cine in loops.items()]
     scan = dicom.read(files)
     assert scan.choices == (f"US, 4 frames of {COLUMNS} × {ROWS}", f"US, 3 frames of {COLUMNS} × {ROWS}")
 

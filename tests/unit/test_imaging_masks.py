@@ -579,7 +579,7 @@ def test_a_fractional_dicom_seg_is_cut_at_half(tmp_path, entry, full):
 # Every export of every kind of scan comes back
 
 
-def film(folder: Path) -> Scan:
+def cine(folder: Path) -> Scan:
     return Scan(np.random.default_rng(0).random((30, 26, 9)), "ultrasound", "DICOM")
 
 
@@ -608,7 +608,7 @@ def of_dicom(count: int, **where) -> Callable[[Path], Scan]:
 
 KINDS: dict[str, Callable[[Path], Scan]] = {
     "picture": of_picture,
-    "film": film,
+    "cine": cine,
     "unplaced NIfTI": of_nifti(None),
     "NIfTI": of_nifti(AFFINE),
     "oblique NIfTI": of_nifti(moved(degrees=17)),

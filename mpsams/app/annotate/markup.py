@@ -7,7 +7,7 @@ from markupsafe import Markup
 from mpsams.app.components.templates import render
 from mpsams.transforms import CT_WINDOWS
 
-PATIENCE = 20_000  # milliseconds without an answer, after which the page tries again
+ANSWER_TIMEOUT = 20_000  # milliseconds without an answer, after which the page tries again
 
 ICONS = {
     "brush": (
@@ -138,7 +138,7 @@ def markup() -> Markup:
     """
     return render(
         "annotate/canvas",
-        patience=PATIENCE,
+        answer_timeout=ANSWER_TIMEOUT,
         icons=ICONS,
         tools=TOOLS,
         short=SHORT,

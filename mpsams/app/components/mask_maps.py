@@ -65,7 +65,7 @@ def pictures(case: Case, at: MaskedPatches, picked: int, inside: dict[str, int])
     def drawn(mask, kind: str, edge: bool = False) -> str:
         return images.layer((images.edge_path if edge else images.fill_path)(mask), kind, shape, SIZE)
 
-    def film(caption: str, *layers: str) -> str:
+    def figure(caption: str, *layers: str) -> str:
         over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
         extra = f'role="application" {viewer.LINKED} data-columns="{columns}" data-picked="{picked}"'
         shown = [
@@ -82,16 +82,16 @@ def pictures(case: Case, at: MaskedPatches, picked: int, inside: dict[str, int])
 
     a, n = study.lesion_size, at.hidden
     return {
-        "clusters": film(
+        "clusters": figure(
             f"Cluster map: {a} of {study.length} patches are taken for lesion.",
             drawn(lesion, "lesion"),
             drawn(lesion, "lesion-edge", True),
         ),
-        "first": film(
+        "first": figure(
             f"Lesion first: {n} patches hidden, {inside['first']} of them from the lesion cluster.",
             *hides(at.lesion_first_1l),
         ),
-        "random": film(
+        "random": figure(
             f"At random: {n} patches hidden, {inside['random']} of them from the lesion cluster.", *hides(at.random_1l)
         ),
     }

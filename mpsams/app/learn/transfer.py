@@ -23,14 +23,14 @@ def transfer(context: LessonContext) -> StepPage:
     """Return the page of step 10: lesions are outlined with what was learnt."""
     compared = context.compared
     if compared is None:
-        return step_page("transfer", context, picture=pictures.cut(context), films=[], taught="")
+        return step_page("transfer", context, picture=pictures.cut(context), figures=[], taught="")
     seen = [training_data(context.registry.metadata(name)) for name in compared.masks]
     elsewhere = html.trained_elsewhere(seen, context.case.modality, NAMES)
     assistant = next((name for name in compared.masks if is_assistant(name)), None)
     return step_page(
         "transfer",
         context,
-        films=outlined_films(context, compared),
+        figures=outlined_figures(context, compared),
         has_truth=context.case.truth_hw is not None,
         assistant=assistant and {"dsc": compared.scores.get(assistant, {}).get("dsc")},
         judged=judged(context, compared),
@@ -39,7 +39,7 @@ def transfer(context: LessonContext) -> StepPage:
     )
 
 
-def outlined_films(context: LessonContext, compared: SliceComparison) -> list[dict]:
+def outlined_figures(context: LessonContext, compared: SliceComparison) -> list[dict]:
     """Return a picture of the outline of each network that is compared, with its DSC."""
     truth, begun = context.case.outline(context.case.size_hw), list(BEGUN)
     return [

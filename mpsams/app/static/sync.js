@@ -74,7 +74,7 @@ const send_attempt = () => {
     delete command.step_of_undo;
     if (action === 'prompt') Object.assign(command, in_flight.prompt ||= prompt_parts(command.object), {object: undefined});
     if (action === 'scribble') Object.assign(command, Object.fromEntries([['lesion', LESION], ['background', GROUND]].map(([name, bit]) => [name, pack(bit | STROKE, stroke_of(bit, in_flight.command.structure))])));
-    in_flight.timer = setTimeout(on_timeout, Number(root.dataset.patience));
+    in_flight.timer = setTimeout(on_timeout, Number(root.dataset.answerTimeout));
     trigger('act', command);
     status();
 };

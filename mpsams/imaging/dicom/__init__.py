@@ -1,4 +1,4 @@
-"""DICOM files from strangers to a Scan: one image, a film, or the series that lie in an upload."""
+"""DICOM files from strangers to a Scan: one image, a cine loop, or the series that lie in an upload."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Series:
 
 
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
-    """Read DICOM files as a Scan, its voxels memory-mapped: Z slices along their normal, or moments of a film.
+    """Read DICOM files as a Scan, its voxels memory-mapped: Z slices along their normal, or moments of a cine loop.
 
     CT and MR have the scanner's own values, never windowed; anything else, and colour, is brightness in [0, 1] by the
     window in the file. Samples stay as stored where one slope and intercept describe all slices, else voxels are

@@ -43,13 +43,13 @@ def stacks(frames: Sequence[Frame]) -> list[FrameStack]:
     """Return all volumes that frames make, the one of most voxels first: at least one, and each frame in exactly one.
 
     Frames go together by series, frame of reference, size, kind of pixels, orientation and spacing, but for what
-    rounding changes; localizers, and frames of a film, which have no places, stay apart. Frames at the same places make
-    several volumes (``phases.separate``), which stay together in their order.
+    rounding changes; localizers, and frames of a cine loop, which have no places, stay apart. Frames at the same places
+    make several volumes (``phases.separate``), which stay together in their order.
     """
     found: list[list[FrameStack]] = []
     for alike in _divide(frames, _kind):
         if alike[0].place is None:
-            found += [[_film(film)] for film in _divide(alike, _film_of)]
+            found += [[_cine(cine)] for cine in _divide(alike, _cine_of)]
             continue
         for lying_alike in _by_orientation(alike):
             found += [_volumes(group, notes) for group, notes in _series(lying_alike)]
@@ -89,7 +89,7 @@ def _kind(frame: Frame) -> tuple:
     return *source, frame.rows, frame.columns, image.samples, image.photometric, frame.place is None
 
 
-def _film_of(frame: Frame) -> tuple:
+def _cine_of(frame: Frame) -> tuple:
     image = frame.image
     return image.series, image.aspect, image if image.frames > 1 or frame.tile else None
 
@@ -131,8 +131,8 @@ def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
     return [(list(frames), [note])]
 
 
-def _film(frames: list[Frame]) -> FrameStack:
-    """Return frames without places as a film, by their number."""
+def _cine(frames: list[Frame]) -> FrameStack:
+    """Return frames without places as a cine loop, by their number."""
     frames = sorted(frames, key=lambda frame: (frame.number, frame.index))
     notes = []
     if any(frame.misplaced for frame in frames):
