@@ -42,6 +42,19 @@ ADDRESSED = """() => 'idle' in document.documentElement.dataset &&
     [...new URLSearchParams(document.querySelector('#shown [data-address]').dataset.address)]
         .every(([key, value]) => new URLSearchParams(location.search).get(key) === value)"""
 ANSWERED = "'idle' in document.documentElement.dataset"  # also where a further box changes nothing
+# Keeps the milliseconds from each release of the mouse on the image until the answer is on screen.
+TIMED = """() => {
+    window.drawn_ms = [];
+    let begun = 0;
+    const on_image = event => event.target.closest('[data-part=stage]');
+    addEventListener('pointerup', event => { if (on_image(event)) begun = event.timeStamp; }, true);
+    const next = () => new Promise(resolve => requestAnimationFrame(resolve));
+    const note = async from => { await next(); await next(); window.drawn_ms.push(performance.now() - from); };
+    new MutationObserver(changes => {
+        for (const {target, oldValue} of changes)
+            if (begun && /\\bbusy\\b/.test(oldValue) && !target.classList.contains('busy')) { note(begun); begun = 0; }
+    }).observe(document, {subtree: true, attributeFilter: ['class'], attributeOldValue: true});
+}"""
 IDLE = "() => !document.querySelector('.annotate.busy') && document.querySelector('.annotate.open')"
 
 
@@ -92,6 +105,12 @@ class Annotator:
     def __init__(self, page, truths: dict[str, np.ndarray]) -> None:
         self.page, self.truths = page, truths
         self.drags = self.keys = 0
+        self.drawn_s: list[float] = []  # of each drawing: seconds until its mask was on screen
+        page.add_init_script(f"({TIMED})()")
+
+    def leave(self) -> None:
+        """Keep what the page measured, before it is loaded again or closed."""
+        self.drawn_s += [each / 1000 for each in self.page.evaluate("window.drawn_ms")]
 
     def press(self, key: str) -> None:
         self.keys += 1
@@ -162,19 +181,23 @@ def exported_names(page) -> list[str]:
 
 def run(page, address: str, truths: dict[str, np.ndarray]) -> dict:
     """Annotate all images, export them, and compare what is on the disk with what was accepted."""
-    page.goto(address, wait_until="domcontentloaded")
     person, accepted, seconds, waits = Annotator(page, truths), {}, [], []
+    page.goto(address, wait_until="domcontentloaded")
     for number in range(len(truths)):
         if number and number % 10 == 0:
             page.wait_for_function(ADDRESSED)
+            person.leave()
             page.reload(wait_until="domcontentloaded")
         name, mask, taken, wait = person.annotate()
         accepted[name] = mask
         seconds.append(taken)
         waits.append(wait)
+    person.leave()
     names = exported_names(page)
     return {
         "seconds_per_image": statistics.median(seconds),
+        "drawn_to_mask_s": statistics.median(person.drawn_s),
+        "drawn_to_mask_p95_s": statistics.quantiles(person.drawn_s, n=20)[-1],
         "accept_to_next_s": statistics.median(waits),
         "accept_to_next_p95_s": statistics.quantiles(waits, n=20)[-1],
         "mouse_actions_per_image": person.drags / len(truths),

@@ -61,7 +61,10 @@ def on_event(
     results that it needs, so that it does not wait for networks where they are all there; None where they are not
     known.
     """
-    defaults = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    defaults: dict = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    if "show_progress" not in options:
+        # else gradio's page tells each output the state of each event, shown or not, which takes longer than the answer
+        defaults["show_progress_on"] = []
     listener = listen(fn=fn, inputs=inputs, outputs=outputs, **(defaults | options))
     page = gradio_compat.root_blocks()
     if fn is not None and isinstance(page, blocks.GuardedBlocks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Session:
         self.sidebar: Sidebar
         self.settings: dict[str, TabSettings] = {}
         self._tab: gr.Tab | None = None
+        self._turns: list[tuple[gr.Tab, gr.Textbox]] = []  # of each listener of a tab: changes when it is to be called
 
     @property
     def view(self) -> ReaderView | None:
@@ -154,23 +156,16 @@ class Session:
         takes them. asks_reader: True for one that uses ``view``; it is not called where that raises an error, which
         the readers' panel shows once, when the page is opened.
         """
-        tab, inputs = self._tab, [self.case, *inputs]
-        count = len(outputs) if isinstance(outputs, Sequence) else 1
-        unchanged = (gr.skip(),) * count if count > 1 else gr.skip()
+        inputs = [self.case, *inputs]
         if asks_reader:
-            show = unless_error(lambda: self.view, show, unchanged)
-        if tab is None:
+            count = len(outputs) if isinstance(outputs, Sequence) else 1
+            show = unless_error(lambda: self.view, show, (gr.skip(),) * count if count > 1 else gr.skip())
+        if self._tab is None:
             on_event(self.version.change, show, inputs, outputs, needs=needs, **options)
             return
-
-        def show_if_open(open_tab: str, *values):
-            return show(*values) if open_tab == tab.id else unchanged
-
-        def needs_if_open(open_tab: str, *values) -> Keys:
-            return needs(*values) if open_tab == tab.id else ()
-
-        on_event(self.version.change, show_if_open, [self.open_tab, *inputs], outputs, needs=needs_if_open, **options)
-        on_event(tab.select, show, inputs, outputs, needs=needs, **options)
+        turn = gr.Textbox("0", visible=False, label=f"images shown in {self._tab.id}")
+        self._turns.append((self._tab, turn))
+        on_event(turn.change, show, inputs, outputs, needs=needs, **options)
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:
@@ -180,6 +175,24 @@ class Session:
         self._tab = tab
         yield
         self._tab = None
+
+    def follow_case(self) -> None:
+        """Call the listeners of the open tab, and no others, when another case is on screen or a tab is opened; all
+        tabs must be built.
+
+        This is decided in the browser: an event to the server for each listener of a closed tab would hold up those
+        that someone waits for. Each listener has a trigger of its own, since gradio's page repeats an event for all its
+        listeners when one of them was busy, and so would go on for ever (6.31).
+        """
+        tabs, turns = zip(*self._turns, strict=True)
+        names = json.dumps([tab.id for tab in tabs])
+        next_turn = "turn => String(Number(turn) + 1)"
+        follow = f"(open, ...turns) => turns.map((turn, k) => {names}[k] === open ? ({next_turn})(turn) : turn)"
+        on_event(self.version.change, None, [self.open_tab, *turns], list(turns), js=follow)
+        for tab in dict.fromkeys(tabs):
+            own = [turn for each, turn in self._turns if each is tab]
+            js = next_turn if len(own) == 1 else f"(...turns) => turns.map({next_turn})"
+            on_event(tab.select, None, own, own, js=js)
 
     @property
     def _current_tab(self) -> gr.Tab:

@@ -5,7 +5,9 @@ outside.
 import base64
 import io
 import itertools
+import json
 import re
+import urllib.request
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from PIL import Image
 from mpsams.datasets import phantom
 from mpsams.imaging import raster
 from tests.support.browser import CHROMIUM, FLAGS, WAIT, browser, epoch, expect_shown, idle, page, pytestmark, upload  # noqa: F401
+
+TABS = {"learn", "masking", "reconstruct", "segment", "annotate", "results"}
 
 
 def test_the_first_page_shows_something_worth_seeing(page):
@@ -31,6 +35,28 @@ def test_the_epoch_slider_changes_what_is_hidden(page):
 def test_a_sample_replaces_the_image(page):
     page.get_by_role("button", name="T1 brain").first.click()
     expect_shown(page, "T1 brain", "#shown")
+
+
+def test_another_image_asks_the_server_nothing_for_closed_tabs(page, app_address):
+    config = json.load(urllib.request.urlopen(f"{app_address}/config"))
+    tabs = {
+        part["id"]: str(part["props"].get("label")).removeprefix("images shown in ") for part in config["components"]
+    }
+    listeners: dict[str, set[int]] = {}
+    for one in config["dependencies"]:
+        for part, event in one["targets"]:
+            if event == "change" and tabs[part] in TABS:
+                listeners.setdefault(tabs[part], set()).add(one["id"])
+    asked = set()
+    page.on(
+        "request",
+        lambda request: asked.add(request.post_data_json["fn_index"]) if "/queue/join" in request.url else None,
+    )
+    page.get_by_role("button", name="T1 brain").first.click()
+    expect_shown(page, "T1 brain", "#shown")
+    idle(page)
+    assert asked & listeners.pop("masking") and len(listeners) == 5
+    assert not asked & set().union(*listeners.values())
 
 
 def test_a_click_on_a_patch_says_what_it_is(page):

@@ -298,7 +298,7 @@ def test_help_teaches_and_a_bad_port_is_refused(tmp_path):
     assert code == 2 and "between 1 and 65535" in refused
 
 
-@pytest.mark.parametrize("label, listeners", [("", 5), ("Epoch of pretraining", 9), ("Epoch: how much is hidden", 3)])
+@pytest.mark.parametrize("label, listeners", [("", 4), ("Epoch of pretraining", 8), ("Epoch: how much is hidden", 2)])
 def test_what_draws_into_one_picture_is_answered_in_the_order_asked(small_weights, label, listeners):
     page = panels.page(ModelRegistry(small_weights))
     (first,) = (part for part in page.blocks.values() if part.elem_id == "learn")  # drawn by no slider

@@ -289,10 +289,15 @@ def test_another_image_changes_what_is_open_and_nothing_else(served, tmp_path):
     tab = Tab(page, "one")
     tab.open(picture(tmp_path, 1))
     states = {part for part, kind in page.types.items() if kind == "state"}
+    states |= {
+        part["id"]
+        for part in page.config["components"]
+        if str(part["props"].get("label")).startswith("images shown in")
+    }
     follow = [
         one
         for one in page.config["dependencies"]
-        if any(event == "change" and part in states for part, event in map(tuple, one["targets"]))
+        if one["backend_fn"] and any(event == "change" and part in states for part, event in map(tuple, one["targets"]))
     ]
     # gradio's queue has no part in it, so each is whole
     answers = [tab.run(one, {}) for one in follow if one["inputs"]]

@@ -44,6 +44,8 @@ const draw_cursor = picture => {
 };
 const refresh = () => {
     frame_request = 0;
+    const values = panel.querySelector('[data-values]');
+    if (values && values.dataset.values) { decode(JSON.parse(values.dataset.values)); values.removeAttribute('data-values'); }
     const about = panel.querySelector('[data-slice]');
     if (!about) return;
     if (about.dataset.slice !== stated) {
@@ -68,6 +70,7 @@ const refresh = () => {
     }
     part('zoom').textContent = `${Math.round(100 * size().w / box.w)}%`;
     read();
+    observer.takeRecords();  // the changes made here
 };
 const redraw = () => { frame_request ||= requestAnimationFrame(refresh); };
 const set_box = box => { view.box = box; redraw(); };
@@ -247,11 +250,11 @@ panel.addEventListener('input', event => {
     view.wipe = event.target.value / 100;
     redraw();
 });
-new MutationObserver(changes => {
-    const ours = changes.filter(({target}) => !(target instanceof SVGElement) && !target.closest('.viewer-bar, .light, .planes, .planes-data'));
-    const values = panel.querySelector('[data-values]');
-    if (values && values.dataset.values) { decode(JSON.parse(values.dataset.values)); values.removeAttribute('data-values'); }
-    if (ours.length) refresh();
-}).observe(panel, {childList: true, subtree: true});
+// Gradio changes the pictures of an answer in place: attributes, texts and children.
+const observer = new MutationObserver(changes => {
+    const elements = changes.map(({target}) => (target instanceof Element ? target : target.parentElement));
+    if (elements.some(one => one && !one.closest('.viewer-bar, .planes, .planes-data'))) refresh();
+});
+observer.observe(panel, {childList: true, subtree: true, attributes: true, characterData: true});
 new ResizeObserver(redraw).observe(panel);
 refresh();

@@ -117,7 +117,7 @@ const take_sent = () => {
         sent.removeAttribute(`data-${name}`);
     }
 };
-new MutationObserver(changes => { if (changes.some(({target}) => !element.contains(target))) take_sent(); }).observe(panel, {childList: true, subtree: true});
+new MutationObserver(changes => { if (changes.some(({target}) => !element.contains(target))) take_sent(); }).observe(panel, {childList: true, subtree: true, attributeFilter: ['data-planes', 'data-volume', 'data-outlines']});
 new ResizeObserver(redraw).observe(section);
 new IntersectionObserver(([entry]) => {
     is_seen = entry.isIntersecting;
