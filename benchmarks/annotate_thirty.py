@@ -41,7 +41,7 @@ HELD = "() => document.querySelector('#annotate .annotate').parentElement.snapsh
 ADDRESSED = """() => 'idle' in document.documentElement.dataset &&
     [...new URLSearchParams(document.querySelector('#shown [data-address]').dataset.address)]
         .every(([key, value]) => new URLSearchParams(location.search).get(key) === value)"""
-ANSWERED = "'idle' in document.documentElement.dataset"  # also where a further box changes nothing
+SHOWN = "document.querySelector('[data-part=title]').textContent"
 # Keeps the milliseconds from each release of the mouse on the image until the answer is on screen.
 TIMED = """() => {
     window.drawn_ms = [];
@@ -148,13 +148,12 @@ class Annotator:
         """
         began, page = time.perf_counter(), self.page
         self.idle()
-        name, key = page.locator("[data-part=title]").inner_text(), page.evaluate(HELD)["key"]
+        name = page.locator("[data-part=title]").inner_text()
         truth_hw = self.truths[name]
         for part_hw in connected_parts(truth_hw, SMALLEST):
-            steps = page.evaluate(HELD)["steps"]
+            drawn = page.evaluate("window.drawn_ms.length")
             self.box(part_hw)
-            page.evaluate("() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
-            page.wait_for_function(f"steps => ({HELD})().steps > steps || {ANSWERED}", arg=steps)
+            page.wait_for_function("drawn => window.drawn_ms.length > drawn", arg=drawn)
         if not truth_hw.any() and page.locator("[data-action=clear]").is_enabled():
             page.locator("[data-action=clear]").click()
             self.drags += 1
@@ -163,7 +162,7 @@ class Annotator:
         accepted = time.perf_counter()
         self.press("Enter" if truth_hw.any() else "Shift+Enter")
         if left != "1":
-            page.wait_for_function(f"key => ({HELD})().key !== key", arg=key)
+            page.wait_for_function(f"name => {SHOWN} !== name", arg=name)  # not ``HELD``, which takes the page's time
         done = time.perf_counter()
         page.wait_for_function(
             "left => document.querySelector('[data-part=count-open]').textContent !== left", arg=left
