@@ -4,7 +4,8 @@ and exported.
 Each image of the queue is outlined with a box around each part of its true lesion but specks, dragged with the mouse,
 and accepted with Enter; one without lesion is accepted with Shift+Enter. After every tenth image the page is loaded
 again. In the end the masks on the disk are compared with those that the page held when they were accepted, and the
-names in the export with those that were added. Images are phantoms, or drawn by a seed from the test parts of data
+names in the export with those that were added. Over 250 lines because someone at the page, what the page measures and
+the check of the disk belong to one session. Images are phantoms, or drawn by a seed from the test parts of data
 sets, which the prompt network has not seen; of volumes, slices with a lesion.
 
   python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT brats=lgg_t1 hecktor=openkbp_ct --images 12

@@ -187,12 +187,10 @@ class Session:
         tabs, turns = zip(*self._turns, strict=True)
         names = json.dumps([tab.id for tab in tabs])
         next_turn = "turn => String(Number(turn) + 1)"
-        follow = f"(open, ...turns) => turns.map((turn, k) => {names}[k] === open ? ({next_turn})(turn) : turn)"
-        on_event(self.version.change, None, [self.open_tab, *turns], list(turns), js=follow)
-        for tab in dict.fromkeys(tabs):
-            own = [turn for each, turn in self._turns if each is tab]
-            js = next_turn if len(own) == 1 else f"(...turns) => turns.map({next_turn})"
-            on_event(tab.select, None, own, own, js=js)
+        js = f"(open, ...turns) => turns.map((turn, k) => {names}[k] === open ? ({next_turn})(turn) : turn)"
+        on_event(self.version.change, None, [self.open_tab, *turns], list(turns), js=js)
+        for tab, turn in self._turns:
+            on_event(tab.select, None, [turn], turn, js=next_turn)
 
     @property
     def _current_tab(self) -> gr.Tab:
