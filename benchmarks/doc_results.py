@@ -72,6 +72,15 @@ def prompt_row(words: str, title: str, images: int, result: dict) -> list[str]:
     return [words, title, str(images), *overlaps, f"{median} ({needed['reached']:.0%})", f"{result['ms_p95']:.0f}"]
 
 
+def prompt_starts() -> str:
+    """Return the DSC of prompt networks of one short training by what they began from, on the validation parts."""
+    found = record(ROOT / "benchmarks" / "prompt_starts.json")["starts"]
+    rows = [
+        [words, name, *_dice_and_gain(values)] for data, words in SETS.items() for name, values in found[data].items()
+    ]
+    return table(["", "begun from", "objects", "box", "1 click", "3 clicks"], rows)
+
+
 def prompts_unseen() -> str:
     """Return the DSC of prompt networks on the test part of the data set that they were trained without, and of the
     shipped network, which has seen it.

@@ -82,17 +82,17 @@ def gestures() -> str:
 
 
 def annotated_in_browser() -> str:
-    """Return seconds, clicks and overlap of images annotated in the browser by mouse and keys, of one and of several
+    """Return seconds and overlap of images annotated in the browser by mouse and keys, of one and of several
     data sets.
     """
     rows = []
     for name in ("annotate_thirty", "annotate_mixed"):
         found = record(ROOT / "benchmarks" / f"{name}.json")
         overlaps = ", ".join(f"{SETS[data]} {dsc:.3f}" for data, dsc in found["mean_dsc_of"].items())
-        seconds = (found[key] for key in ("seconds_per_image", "accept_to_next_s"))
+        seconds = (found[key] for key in ("seconds_per_image", "drawn_to_mask_s", "accept_to_next_s"))
         lost = str(found["lost_or_changed"])
         rows.append([str(found["images"]), *(f"{value:.2f}" for value in seconds), overlaps, lost])
-    heads = ["images", "s per image", "accept to next, s", "mean DSC", "lost or changed on disk"]
+    heads = ["images", "s per image", "box to mask, s", "accept to next, s", "mean DSC", "lost or changed on disk"]
     return table(heads, rows)
 
 
