@@ -127,20 +127,21 @@ def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") 
 
 
 def low_labels(plan: str = "busi-few-labels") -> str:
-    """Return the methods that were run with few labels, with and without a mean teacher, and what pretraining on the
-    geodesic map and the teacher add to training from scratch.
+    """Return the methods that were run with few labels, with and without a mean teacher, and what each of them adds to
+    training from scratch.
     """
     found = tables.read(RESULTS / f"{plan}.jsonl")
     made = tables.table(found, "few_labels")
+    rows = tuple(line for line in made.rows if line.runs)
+    begun = dict.fromkeys(line.method for line in rows)
     pairs = [
         each
-        for method in ("geodesic", f"scratch{tables.TEACHER}", f"geodesic{tables.TEACHER}")
+        for method in begun
+        if method != "scratch"
         for each in tables.compare(found, "few_labels", method=method)
         if each.rival == "scratch"
     ]
     sentences = "\n".join(f"- {tables.sentence(each)}" for each in sorted(pairs, key=lambda each: each.labels))
-    rows = tuple(line for line in made.rows if line.runs)
-    begun = {line.method for line in rows}
     missing = tuple(run for run in made.missing if run[1] in begun)
     return f"{tables.markdown(replace(made, rows=rows, missing=missing))}\n{sentences}"
 
