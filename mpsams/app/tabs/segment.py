@@ -157,9 +157,10 @@ class SegmentTab:
             [self.threshold, self.scope, *redraw],
             [self.thresholds, *self.pictures],
         )
-        on_event(
+        resetting = on_event(
             self.reset.click, self._reset, [predictions, self.order], [self.thresholds, self.threshold, *self.pictures]
         )
+        on_event(resetting.then, self._report, [session.case, self.whole, self.thresholds], self.report)
         on_event(self.order.input, self._show, redraw, self.pictures)
         on_event(self.opacity.input, None, [self.opacity], None, js=FILL)
         picking = on_event(
@@ -289,12 +290,6 @@ class SegmentTab:
 
     def _listen_to_volume(self) -> None:
         on_event(self.threshold.release, self._report, [self.session.case, self.whole, self.thresholds], self.report)
-        on_event(
-            self.reset.click,
-            lambda case, whole: self._report(case, whole, Thresholds()),
-            [self.session.case, self.whole],
-            self.report,
-        )
         outputs = [self.whole, self.report, self.download, self.start, self.stop]
         going = on_event(self.start.click, self._run, [self.predictions, self.thresholds], outputs, lane=LONG)
         self.stop.click(fn=None, cancels=[going], api_visibility="private")
