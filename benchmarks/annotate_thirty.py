@@ -4,9 +4,9 @@ and exported.
 Each image of the queue is outlined with a box around each part of its true lesion but specks, dragged with the mouse,
 and accepted with Enter; one without lesion is accepted with Shift+Enter. After every tenth image the page is loaded
 again. In the end the masks on the disk are compared with those that the page held when they were accepted, and the
-names in the export with those that were added. Over 250 lines because someone at the page, what the page measures and
-the check of the disk belong to one session. Images are phantoms, or drawn by a seed from the test parts of data
-sets, which the prompt network has not seen; of volumes, slices with a lesion.
+names in the export with those that were added. Images are phantoms, or drawn by a seed from the test parts of data
+sets, which the prompt network has not seen; of volumes, slices with a lesion. Over 250 lines because someone at the
+page, what the page measures and the check of the disk belong to one session.
 
   python -m benchmarks.annotate_thirty --data busi=Dataset_BUSI_with_GT brats=lgg_t1 hecktor=openkbp_ct --images 12
 """
@@ -109,7 +109,7 @@ class Annotator:
         self.drawn_s: list[float] = []  # of each drawing: seconds until its mask was on screen
         page.add_init_script(f"({TIMED})()")
 
-    def leave(self) -> None:
+    def keep_times(self) -> None:
         """Keep what the page measured, before it is loaded again or closed."""
         self.drawn_s += [each / 1000 for each in self.page.evaluate("window.drawn_ms")]
 
@@ -186,13 +186,13 @@ def run(page, address: str, truths: dict[str, np.ndarray]) -> dict:
     for number in range(len(truths)):
         if number and number % 10 == 0:
             page.wait_for_function(ADDRESSED)
-            person.leave()
+            person.keep_times()
             page.reload(wait_until="domcontentloaded")
         name, mask, taken, wait = person.annotate()
         accepted[name] = mask
         seconds.append(taken)
         waits.append(wait)
-    person.leave()
+    person.keep_times()
     names = exported_names(page)
     return {
         "seconds_per_image": statistics.median(seconds),

@@ -73,26 +73,26 @@ def prompt_row(words: str, title: str, images: int, result: dict) -> list[str]:
 
 
 def prompt_starts() -> str:
-    """Return the DSC of prompt networks of one short training by what they began from, on the validation parts."""
-    found = record(ROOT / "benchmarks" / "prompt_starts.json")["starts"]
-    rows = [
-        [words, name, *_dice_and_gain(values)] for data, words in SETS.items() for name, values in found[data].items()
-    ]
-    return table(["", "begun from", "objects", "box", "1 click", "3 clicks"], rows)
+    """Return the DSC of prompt networks of one short training by their initial weights, on the validation parts."""
+    return _prompt_networks("starts", "initial weights", {})
 
 
 def prompts_unseen() -> str:
     """Return the DSC of prompt networks on the test part of the data set that they were trained without, and of the
     shipped network, which has seen it.
     """
-    found = record(ROOT / "benchmarks" / "prompt_starts.json")["unseen"]
-    titles = {"seen": "the shipped network", "unseen": "trained without it"}
+    return _prompt_networks("unseen", "network", {"seen": "the shipped network", "unseen": "trained without it"})
+
+
+def _prompt_networks(part: str, head: str, titles: dict[str, str]) -> str:
+    """Return the DSC of the prompt networks of a part of the record, by data set. titles: of networks, by name."""
+    found = record(ROOT / "benchmarks" / "prompt_starts.json")[part]
     rows = [
-        [SETS[data], titles[name], *_dice_and_gain(values)]
+        [SETS[data], titles.get(name, name), *_dice_and_gain(values)]
         for data, networks in found.items()
         for name, values in networks.items()
     ]
-    return table(["", "network", "objects", "box", "1 click", "3 clicks"], rows)
+    return table(["", head, "objects", "box", "1 click", "3 clicks"], rows)
 
 
 def _dice_and_gain(values: dict) -> list[str]:

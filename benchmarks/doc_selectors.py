@@ -92,16 +92,18 @@ def mask_uncertainty() -> str:
 
     def bits(ratio: str, epoch: int) -> list[str]:
         random, first = (("base", "base_mps"), ("base_ams", "mps_ams"))[ratio == "adaptive"]
-        pairs = [("random", random), *((reading, first) for reading in SELECTORS)]
+        pairs = [("random", random), *((selector, first) for selector in SELECTORS)]
         return [
             _slashed(result["undecided"][order][name]["mean"][result["epochs"].index(epoch)] for order, name in pairs)
             for result in found
         ]
 
     def broken(key: str, form: str = "{}") -> list[str]:
-        return [_slashed((result["ordering"][reading][key] for reading in SELECTORS), form) for result in found]
+        return [_slashed((result["ordering"][selector][key] for selector in SELECTORS), form) for result in found]
 
-    sizes = [" / ".join(_with_quartiles(result["cluster_size"][reading]) for reading in SELECTORS) for result in found]
+    sizes = [
+        " / ".join(_with_quartiles(result["cluster_size"][selector]) for selector in SELECTORS) for result in found
+    ]
     rows = [
         ["images", *(str(result["images"]) for result in found)],
         [f"patches of {found[0]['patches']} in the lesion cluster (quartiles)", *sizes],
@@ -144,7 +146,8 @@ def shared_information() -> str:
     def more(ratio: float) -> list[str]:
         return [
             _slashed(
-                (result["more_than_random"][reading][result["ratios"].index(ratio)] for reading in SELECTORS), "{:.0%}"
+                (result["more_than_random"][selector][result["ratios"].index(ratio)] for selector in SELECTORS),
+                "{:.0%}",
             )
             for result in found
         ]

@@ -75,7 +75,7 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
                 for module in modules:
                     with gr.Tab(module.TITLE, id=tab_name(module), render_children=True) as tab, session.within(tab):
                         module.build(session)
-        session.follow_case()
+        session.connect_listeners()
         gr.HTML(render("footer"), elem_id="end")
         session.sidebar.notice.render()
         Address(session, [tab_name(module) for module in modules]).register(header)

@@ -78,7 +78,7 @@ class Session:
         self.sidebar: Sidebar
         self.settings: dict[str, TabSettings] = {}
         self._tab: gr.Tab | None = None
-        self._turns: list[tuple[gr.Tab, gr.Textbox]] = []  # of each listener of a tab: changes when it is to be called
+        self._triggers: list[tuple[gr.Tab, gr.Textbox]] = []  # of each listener of a tab: changes when it is called
 
     @property
     def view(self) -> ReaderView | None:
@@ -163,9 +163,9 @@ class Session:
         if self._tab is None:
             on_event(self.version.change, show, inputs, outputs, needs=needs, **options)
             return
-        turn = gr.Textbox("0", visible=False, label=f"images shown in {self._tab.id}")
-        self._turns.append((self._tab, turn))
-        on_event(turn.change, show, inputs, outputs, needs=needs, **options)
+        trigger = gr.Textbox("0", visible=False, label=f"images shown in {self._tab.id}")
+        self._triggers.append((self._tab, trigger))
+        on_event(trigger.change, show, inputs, outputs, needs=needs, **options)
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:
@@ -176,21 +176,20 @@ class Session:
         yield
         self._tab = None
 
-    def follow_case(self) -> None:
-        """Call the listeners of the open tab, and no others, when another case is on screen or a tab is opened; all
-        tabs must be built.
+    def connect_listeners(self) -> None:
+        """Register when the listeners of the tabs are called: those of the open tab, and no others, when another case
+        is on screen, and those of a tab when it is opened. All tabs must be built.
 
         This is decided in the browser: an event to the server for each listener of a closed tab would hold up those
         that someone waits for. Each listener has a trigger of its own, since gradio's page repeats an event for all its
         listeners when one of them was busy, and so would go on for ever (6.31).
         """
-        tabs, turns = zip(*self._turns, strict=True)
+        tabs, triggers = zip(*self._triggers, strict=True)
         names = json.dumps([tab.id for tab in tabs])
-        next_turn = "turn => String(Number(turn) + 1)"
-        js = f"(open, ...turns) => turns.map((turn, k) => {names}[k] === open ? ({next_turn})(turn) : turn)"
-        on_event(self.version.change, None, [self.open_tab, *turns], list(turns), js=js)
-        for tab, turn in self._turns:
-            on_event(tab.select, None, [turn], turn, js=next_turn)
+        js = f"(open, ...counts) => counts.map((count, k) => {names}[k] === open ? String(Number(count) + 1) : count)"
+        on_event(self.version.change, None, [self.open_tab, *triggers], list(triggers), js=js)
+        for tab, trigger in self._triggers:
+            on_event(tab.select, None, [trigger], trigger, js="count => String(Number(count) + 1)")
 
     @property
     def _current_tab(self) -> gr.Tab:

@@ -16,8 +16,8 @@ from mpsams.app.learn.layout import StepPage, step_page
 
 MARKS = (1, 2, 10, 100, 800)
 TICKS = ticks(1, 200, 400, 600, 800)
-PAPER_SELECTORS = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}
-SELECTORS = PAPER_SELECTORS | {clusters.GEODESIC: "Geodesic"}
+PAPER_TITLES = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}
+SELECTORS = PAPER_TITLES | {clusters.GEODESIC: "Geodesic"}
 
 
 def signed_number(value: float) -> str:
@@ -67,7 +67,7 @@ def covariance(context: LessonContext) -> StepPage:
         ticks_at=(1, *(length * part // 4 for part in range(1, 5))),
         matrices=[(name, pictures.matrix(context, name)) for name in names],
         picker=pictures.picker(context),
-        selectors=PAPER_SELECTORS,
+        selectors=PAPER_TITLES,
         selector=context.clustering_options["selector"],
         is_paper=context.case.selector in clusters.PAPER_SELECTORS,
     )
